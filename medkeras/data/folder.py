@@ -1,0 +1,91 @@
+"""`folder:DIR`: class folders, with or without split folders above them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+from medkeras import errors
+from medkeras.data import cases, files, split
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+
+
+def load(place: str) -> cases.CaseSet:
+    """Reads a tree of class folders.
+
+    `DIR/CLASS/…` or `DIR/SPLIT/CLASS/…`, where SPLIT is train or Training, val, valid or validation, test or
+    Testing, in any case. Files are found at any depth below the class; what is not an image by its name is left
+    aside and counted in `notes`. The folder's structure names no patients.
+
+    Raises:
+        DataError: The folder is missing, holds no class folders, or a class folder holds no image.
+    """
+    root = pathlib.Path(place)
+    if not root.is_dir():
+        raise errors.DataError(f"folder: needs a folder that exists. Received: {errors.printable(place)!r}")
+    found: list[cases.Case] = []
+    aside: list[str] = []
+    for split_folder, split_of in _split_folders(root):
+        for class_folder in _subfolders(split_folder):
+            found.extend(_class_cases(root, class_folder, split_of, aside))
+    if not found:
+        raise errors.DataError(
+            f"folder: needs class folders with images in them, DIR/CLASS/IMAGE or DIR/SPLIT/CLASS/IMAGE. "
+            f"Received: {errors.printable(place)!r}"
+        )
+    return cases.CaseSet(
+        name=errors.printable(root.resolve().name).lower().replace(" ", "_"),
+        cases=tuple(found),
+        classes=tuple(sorted({case.label for case in found})),
+        images=files.FileImages(),
+        notes=_aside_notes(aside),
+    )
+
+
+def image_paths(folder: str | os.PathLike[str], aside: list[str] | None = None) -> Iterator[pathlib.Path]:
+    """Yields the images below a folder, sorted; names of other visible files are appended to `aside`."""
+    for directory, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield pathlib.Path(directory, name)
+            elif aside is not None and not name.startswith("."):
+                aside.append(name)
+
+
+def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _split_folders(root: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+    folders = _subfolders(root)
+    named = [(folder, split.split_name(folder.name)) for folder in folders]
+    if not any(name == "train" for _, name in named):
+        return [(root, "")]
+    others = [folder.name for folder, name in named if name is None]
+    if others:
+        raise errors.DataError(
+            f"Beside a training folder stand only split folders (validation, test). "
+            f"Received: {errors.printable(others[0])!r} in {errors.printable(root)}"
+        )
+    return [(folder, name) for folder, name in named if name is not None]
+
+
+def _class_cases(root: pathlib.Path, folder: pathlib.Path, split_of: str, aside: list[str]) -> list[cases.Case]:
+    label = errors.printable(folder.name)
+    found = []
+    for path in image_paths(folder, aside):
+        case_id = path.relative_to(root).as_posix()
+        found.append(cases.Case(case_id=case_id, path=str(path), patient_id=case_id, split=split_of, label=label))
+    if not found:
+        raise errors.DataError(f"Every class folder holds an image. Received: {errors.printable(folder)}, without one")
+    return found
+
+
+def _aside_notes(aside: list[str]) -> tuple[str, ...]:
+    if not aside:
+        return ()
+    shown = ", ".join(errors.printable(name) for name in aside[:3])
+    return (f"{len(aside)} files are not images by their names and were left aside: {shown}{', …' * (len(aside) > 3)}",)

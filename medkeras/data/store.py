@@ -1,0 +1,300 @@
+"""Where the images of a split are kept, reached by position.
+
+Three stores answer to the same call. Reaching by position, rather than in the order of a file, is what lets the
+order of the data be a pure function of (seed, epoch).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from medkeras import errors
+from medkeras.data import cases, decode
+from medkeras.preprocessing import canvas as canvas_layers
+
+_CHUNK = 32
+_STATISTICS_SIDE = 64
+
+Element = dict[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """What every image of a batch looks like.
+
+    Attributes:
+        size: Height and width in pixels.
+        channels: 1 grey or 3 colour.
+        dtype: `uint8`, `uint16` or `float32`: the stored values are kept.
+        mode: `pad` or `stretch`.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    dtype: str
+    mode: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(H, W, C)`."""
+        return (*self.size, self.channels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one image."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+class Store(Protocol):
+    """The images of one split."""
+
+    cases: tuple[cases.Case, ...]
+
+    def attach(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Returns the batches, dicts with `index` int64 `[B]`, with `image` `[B, H, W, C]` added."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What one pass over a split saw.
+
+    Attributes:
+        count: Images read.
+        digests: BLAKE2b of each image's canvas, in order.
+        value_range: Lowest and highest value.
+        mean: Mean value, float64 `[C]`, over a regular grid of at least 64 pixels a side.
+        std: Standard deviation over the same grid, float64 `[C]`.
+        unreadable: The files that could not be read.
+    """
+
+    count: int
+    digests: tuple[bytes, ...]
+    value_range: tuple[float, float]
+    mean: np.ndarray
+    std: np.ndarray
+    unreadable: tuple[errors.BadInputError, ...]
+
+
+def fill(
+    members: Sequence[cases.Case],
+    images: cases.ImageSource,
+    *,
+    native: np.ndarray,
+    canvas: Canvas,
+    policy: str,
+    folder: str | os.PathLike[str],
+    track: Callable[[Iterable, int, str], Iterable],
+) -> tuple[Store, Look]:
+    """Reads every image of a split once, into memory, onto disk, or only to know that it can be read.
+
+    Args:
+        members: The cases of the split.
+        images: Reads their pixels.
+        native: bool `[N]`, whether the decoder in the graph reads a case.
+        canvas: What images become.
+        policy: `memory`, `disk` or `none`.
+        folder: Where a disk cache goes.
+        track: Shows progress.
+    """
+    reader = _Reader(tuple(members), images, native, canvas)
+    shelf = _SHELVES[policy](canvas, len(members), folder)
+    survey = _Survey(canvas.channels)
+    seen = np.zeros(len(members), bool)
+    for position, image in track(_look(reader, seen), len(members), "Reading images"):
+        shelf.put(position, image)
+        survey.add(position, image)
+    unreadable = tuple(_retry(reader, shelf, survey, seen))
+    rows = np.flatnonzero(seen)
+    kept = tuple(members[row] for row in rows)
+    return shelf.store(reader, rows, kept), survey.look(unreadable)
+
+
+class _Reader:
+    """Turns positions into canvases, in the graph where the decoder there can, else on the host."""
+
+    def __init__(
+        self, members: tuple[cases.Case, ...], images: cases.ImageSource, native: np.ndarray, canvas: Canvas
+    ) -> None:
+        self.members = members
+        self.canvas = canvas
+        self._images = images
+        self._native = tf.constant(native, tf.bool)
+        self._all_native = bool(native.all())
+        self._any_native = bool(native.any())
+        self._paths = tf.constant([os.fsencode(case.path) for case in members], tf.string)
+
+    def __call__(self, index: tf.Tensor) -> tf.Tensor:
+        """Returns the canvas `[H, W, C]` at `index`, inside `Dataset.map`."""
+        if self._all_native:
+            image = self._in_graph(index)
+        elif not self._any_native:
+            image = self._on_host(index)
+        else:
+            image = tf.cond(self._native[index], lambda: self._in_graph(index), lambda: self._on_host(index))
+        image = canvas_layers.to_canvas(image, size=self.canvas.size, mode=self.canvas.mode, dtype=self.canvas.dtype)
+        return tf.ensure_shape(image, self.canvas.shape)
+
+    def host(self, position: int) -> np.ndarray:
+        """Returns the canvas at `position`; raises `BadInputError` with the reason if it cannot."""
+        image = tf.constant(self._read(np.int64(position)))
+        return canvas_layers.to_canvas(
+            image, size=self.canvas.size, mode=self.canvas.mode, dtype=self.canvas.dtype
+        ).numpy()
+
+    def _in_graph(self, index: tf.Tensor) -> tf.Tensor:
+        contents = tf.io.read_file(self._paths[index])
+        return decode.decode_bytes(contents, self.canvas.channels, self.canvas.dtype)
+
+    def _on_host(self, index: tf.Tensor) -> tf.Tensor:
+        image = tf.numpy_function(self._read, [index], self.canvas.dtype)
+        return tf.ensure_shape(image, (None, None, self.canvas.channels))
+
+    def _read(self, position: np.int64) -> np.ndarray:
+        image = self._images.read(self.members[int(position)], self.canvas.channels)
+        return np.ascontiguousarray(image.astype(self.canvas.dtype, copy=False))
+
+
+def _look(reader: _Reader, seen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    dataset = tf.data.Dataset.range(len(reader.members))
+    dataset = dataset.map(lambda index: (index, reader(index)), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.ignore_errors().batch(_CHUNK).prefetch(2)
+    for positions, images in dataset.as_numpy_iterator():
+        seen[positions] = True
+        yield from zip(positions.tolist(), images, strict=True)
+
+
+def _retry(reader: _Reader, shelf: Any, survey: _Survey, seen: np.ndarray) -> Iterator[errors.BadInputError]:
+    """Reads what the first pass could not, one by one: the reader on the host knows the reason."""
+    for position in np.flatnonzero(~seen).tolist():
+        try:
+            image = reader.host(position)
+        except errors.BadInputError as error:
+            yield error
+        else:
+            shelf.put(position, image)
+            survey.add(position, image)
+            seen[position] = True
+
+
+class _Survey:
+    """Statistics of a pass, in constant memory but for a digest an image."""
+
+    def __init__(self, channels: int) -> None:
+        self._digests: dict[int, bytes] = {}
+        self._low, self._high = np.inf, -np.inf
+        self._count = 0
+        self._sum = np.zeros(channels)
+        self._squares = np.zeros(channels)
+
+    def add(self, position: int, image: np.ndarray) -> None:
+        self._digests[position] = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        self._low, self._high = min(self._low, float(image.min())), max(self._high, float(image.max()))
+        step = max(1, min(image.shape[:2]) // _STATISTICS_SIDE)
+        sample = image[::step, ::step].reshape(-1, image.shape[-1]).astype(np.float64)
+        self._count += len(sample)
+        self._sum += sample.sum(0)
+        self._squares += (sample**2).sum(0)
+
+    def look(self, unreadable: tuple[errors.BadInputError, ...]) -> Look:
+        count = max(1, self._count)
+        mean = self._sum / count
+        return Look(
+            count=len(self._digests),
+            digests=tuple(self._digests[position] for position in sorted(self._digests)),
+            value_range=(self._low, self._high),
+            mean=mean,
+            std=np.sqrt(np.maximum(self._squares / count - mean**2, 0)),
+            unreadable=unreadable,
+        )
+
+
+class _GatheringStore:
+    """A store that copies rows out of `gather`, a function of the positions of a batch."""
+
+    def __init__(
+        self, members: tuple[cases.Case, ...], canvas: Canvas, gather: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
+        self.cases = members
+        self._canvas = canvas
+        self._gather = gather
+
+    def attach(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        def add(batch: Element) -> Element:
+            image = tf.numpy_function(self._gather, [batch["index"]], self._canvas.dtype)
+            return {**batch, "image": tf.ensure_shape(image, (*batch["index"].shape, *self._canvas.shape))}
+
+        return batches.map(add, num_parallel_calls=2, deterministic=True)
+
+
+class _StreamingStore:
+    """A store that decodes every image each time it is asked for: memory does not grow with the data."""
+
+    def __init__(self, members: tuple[cases.Case, ...], reader: _Reader, rows: np.ndarray) -> None:
+        self.cases = members
+        self._reader = reader
+        self._rows = tf.constant(rows, tf.int64)
+
+    def attach(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        (size,) = batches.element_spec["index"].shape
+        dataset = batches.flat_map(tf.data.Dataset.from_tensor_slices)
+        dataset = dataset.map(
+            lambda slot: {**slot, "image": self._reader(self._rows[slot["index"]])},
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        return dataset.batch(size, drop_remainder=True)
+
+
+class _MemoryShelf:
+    def __init__(self, canvas: Canvas, count: int, folder: str | os.PathLike[str]) -> None:
+        self._array = np.empty((count, *canvas.shape), canvas.dtype)
+
+    def put(self, position: int, image: np.ndarray) -> None:
+        self._array[position] = image
+
+    def store(self, reader: _Reader, rows: np.ndarray, members: tuple[cases.Case, ...]) -> Store:
+        return _GatheringStore(members, reader.canvas, lambda index: self._array[rows[index]])
+
+
+class _DiskShelf:
+    """Images one after the other in a file without a name: read by position, never mapped, gone with the process."""
+
+    def __init__(self, canvas: Canvas, count: int, folder: str | os.PathLike[str]) -> None:
+        os.makedirs(folder, exist_ok=True)
+        self._file = tempfile.TemporaryFile(prefix="images-", dir=folder)
+        self._canvas = canvas
+
+    def put(self, position: int, image: np.ndarray) -> None:
+        os.pwrite(self._file.fileno(), image.tobytes(), position * self._canvas.nbytes)
+
+    def store(self, reader: _Reader, rows: np.ndarray, members: tuple[cases.Case, ...]) -> Store:
+        return _GatheringStore(members, reader.canvas, lambda index: self._gather(rows[index]))
+
+    def _gather(self, positions: np.ndarray) -> np.ndarray:
+        out = np.empty((len(positions), *self._canvas.shape), self._canvas.dtype)
+        size = self._canvas.nbytes
+        for row, position in enumerate(positions.tolist()):
+            os.preadv(self._file.fileno(), [out[row].reshape(-1).view(np.uint8)], position * size)
+        return out
+
+
+class _NoShelf:
+    def __init__(self, canvas: Canvas, count: int, folder: str | os.PathLike[str]) -> None:
+        pass
+
+    def put(self, position: int, image: np.ndarray) -> None:
+        pass
+
+    def store(self, reader: _Reader, rows: np.ndarray, members: tuple[cases.Case, ...]) -> Store:
+        return _StreamingStore(members, reader, rows)
+
+
+_SHELVES = {"memory": _MemoryShelf, "disk": _DiskShelf, "none": _NoShelf}

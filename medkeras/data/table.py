@@ -1,0 +1,113 @@
+"""`csv:FILE`: one row a case, columns named as the case's fields."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from medkeras import errors
+from medkeras.data import cases, files, split
+
+SEPARATOR = "|"
+
+
+def load(place: str) -> cases.CaseSet:
+    """Reads a table of cases.
+
+    Columns: `path` (relative to the table's folder, or absolute) and `label`, or `labels` (several, joined by
+    `|`; empty for none); optional `case_id` (else the path), `patient_id`, `split`. Other columns are not read.
+
+    Raises:
+        DataError: A column is missing, a path stands in two rows, a split has no known name, a label is empty.
+    """
+    path = pathlib.Path(place)
+    rows = _rows(path)
+    multilabel = "labels" in rows[0]
+    _require_columns(path, rows[0], ("path", "labels" if multilabel else "label"))
+    found = tuple(_case(path, number, row, multilabel) for number, row in enumerate(rows, start=2))
+    _refuse_repeats(path, found)
+    labels = {label for case in found for label in (case.labels if multilabel else (case.label,))}
+    return cases.CaseSet(
+        name=path.stem.lower().replace(" ", "_"),
+        cases=found,
+        classes=tuple(sorted(labels, key=natural_key)),
+        images=files.FileImages(),
+        multilabel=multilabel,
+        patients_known="patient_id" in rows[0],
+    )
+
+
+def natural_key(text: str) -> tuple[int, float, str]:
+    """Sorts numbers by value and before words.
+
+    >>> sorted(["10", "9", "b", "a"], key=natural_key)
+    ['9', '10', 'a', 'b']
+    """
+    try:
+        return (0, float(text), text)
+    except ValueError:
+        return (1, 0.0, text)
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = [dict(row) for row in csv.DictReader(file, strict=True)]
+    except FileNotFoundError:
+        raise errors.DataError(f"csv: needs a file that exists. Received: {errors.printable(path)!r}") from None
+    except (OSError, csv.Error) as error:
+        raise errors.BadInputError(path, f"is not a readable CSV table ({error})") from None
+    if not rows:
+        raise errors.BadInputError(path, "a table of cases has a header and at least one row")
+    return rows
+
+
+def _require_columns(path: pathlib.Path, row: Mapping[str, str], names: Sequence[str]) -> None:
+    columns = [str(column) for column in row if column is not None]
+    for name in names:
+        if name not in columns:
+            near = difflib.get_close_matches(name, columns, n=1, cutoff=0.4)
+            hint = f"; is {near[0]!r} meant?" if near else ""
+            raise errors.BadInputError(
+                path, f"a table of cases has the column {name!r}{hint} Received: {', '.join(columns)}"
+            )
+
+
+def _case(path: pathlib.Path, number: int, row: Mapping[str, str], multilabel: bool) -> cases.Case:
+    if None in row or None in row.values():
+        raise errors.BadInputError(path, f"every row has as many cells as the header. Received: line {number}")
+    image = row["path"].strip()
+    label = "" if multilabel else row["label"].strip()
+    patient = row.get("patient_id", image).strip()
+    for column, value in (("path", image), ("patient_id", patient), ("label", label or str(multilabel))):
+        if not value or value == "False":
+            raise errors.BadInputError(path, f"the column {column!r} is filled in every row. Received: line {number}")
+    return cases.Case(
+        case_id=row.get("case_id", image).strip() or image,
+        path=str(path.parent / image),
+        patient_id=patient,
+        split=_split(path, number, row.get("split", "")),
+        label=label,
+        labels=tuple(filter(None, (part.strip() for part in row["labels"].split(SEPARATOR)))) if multilabel else (),
+    )
+
+
+def _split(path: pathlib.Path, number: int, text: str) -> str:
+    name = split.split_name(text) if text.strip() else ""
+    if name is None:
+        raise errors.BadInputError(path, f"a split is train, validation or test. Received: {text!r} in line {number}")
+    return name
+
+
+def _refuse_repeats(path: pathlib.Path, found: Sequence[cases.Case]) -> None:
+    for field, rule in (("path", "each path stands in one row"), ("case_id", "each case_id stands in one row")):
+        first: dict[str, cases.Case] = {}
+        for case in found:
+            other = first.setdefault(getattr(case, field), case)
+            if other is not case:
+                labels = " and ".join(repr("|".join(each.labels) or each.label) for each in (other, case))
+                raise errors.BadInputError(
+                    path, f"{rule}. Received: {errors.printable(getattr(case, field))!r} twice, labelled {labels}"
+                )
