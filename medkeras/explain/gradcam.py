@@ -1,0 +1,41 @@
+"""Grad-CAM: where in the image the evidence for an answer lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import keras
+import tensorflow as tf
+
+FEATURES = "features"
+
+Explainer = Callable[[tf.Tensor], tuple[Mapping[str, tf.Tensor], tf.Tensor]]
+
+
+def gradcam(model: keras.Model, score: Callable[[Mapping[str, tf.Tensor]], tf.Tensor]) -> Explainer:
+    """Returns a function that answers and explains its answer in one pass.
+
+    Args:
+        model: A functional model whose last convolutional map `[B, h, w, F]` is the output of the layer `features`.
+        score: From the model's outputs to the number `[B]` that is explained.
+
+    Returns:
+        From images `[B, H, W, C]` to the model's outputs and a heatmap float32 `[B, H, W, 1]`, 0 to 1, each
+        image's largest evidence at 1; all 0 where nothing speaks for the answer.
+
+    Reference: Selvaraju et al., "Grad-CAM", ICCV 2017.
+    """
+    inner = keras.Model(model.inputs, [model.get_layer(FEATURES).output, model.output])
+
+    def explain(images: tf.Tensor) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(images)  # a frozen network has no variables that the tape would record from
+            features, outputs = inner(images, training=False)
+            explained = score(outputs)
+        gradient = tape.gradient(explained, features)
+        weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+        evidence = tf.nn.relu(tf.reduce_sum(tf.cast(features * weights, tf.float32), axis=-1, keepdims=True))
+        heatmap = tf.math.divide_no_nan(evidence, tf.reduce_max(evidence, axis=(1, 2, 3), keepdims=True))
+        return outputs, tf.image.resize(heatmap, tf.shape(images)[1:3])
+
+    return explain

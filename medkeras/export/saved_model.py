@@ -1,0 +1,142 @@
+"""The SavedModel: preprocessing, network and explanation in one graph, behind three signatures."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from medkeras import errors
+from medkeras.data import decode, store
+from medkeras.explain import gradcam
+from medkeras.preprocessing import canvas as canvas_layers
+
+SERVING, BYTES, EXPLAIN = "serving_default", "serve_bytes", "explain"
+
+
+class Answering(Protocol):
+    """What a task tells the export."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the model's outputs that the signatures give."""
+
+    def explained(self, outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns the number `[B]` that a heatmap explains."""
+
+
+def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering, canvas: store.Canvas) -> None:
+    """Writes `saved_model.pb`, `variables/` and warm-up requests.
+
+    | signature | input | output |
+    |---|---|---|
+    | `serving_default` | `image` float32 `[B, H, W, C]`, any H and W, stored values | the task's outputs |
+    | `serve_bytes` | `image_bytes` string `[B]`, PNG, JPEG, BMP or GIF | the same |
+    | `explain` | `image` | the same, and `heatmap` `[B, H, W, 1]`, 0 to 1 |
+
+    All three bring the image onto the model's canvas with the layers that training used.
+    """
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    image = tf.TensorSpec((None, None, None, canvas.channels), tf.float32, name="image")
+    contents = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    endpoints = _Endpoints(model, task, canvas)
+    archive.add_endpoint(SERVING, endpoints.serve, input_signature=[image])
+    archive.add_endpoint(BYTES, endpoints.serve_bytes, input_signature=[contents])
+    archive.add_endpoint(EXPLAIN, endpoints.explain, input_signature=[image])
+    archive.write_out(str(folder), verbose=False)
+    _write_warmup(pathlib.Path(folder), canvas)
+
+
+class Served:
+    """A SavedModel loaded from disk, and nothing else.
+
+    Raises:
+        ModelError: The folder holds no SavedModel with our signatures.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            self._model = tf.saved_model.load(str(folder))
+        except (OSError, tf.errors.OpError, ValueError) as error:
+            raise errors.ModelError(
+                f"{errors.printable(folder)}: holds no SavedModel that can be loaded ({type(error).__name__})"
+            ) from None
+        missing = {SERVING, BYTES, EXPLAIN} - set(self._model.signatures)
+        if missing:
+            raise errors.ModelError(
+                f"{errors.printable(folder)}: a medkeras model has the signatures {SERVING}, {BYTES} and {EXPLAIN}. "
+                f"Received: {', '.join(sorted(self._model.signatures)) or 'none'}"
+            )
+
+    def predict(self, images: Any) -> dict[str, np.ndarray]:
+        """Answers for images of stored values `[B, H, W, C]`."""
+        return self._call(SERVING, image=tf.cast(images, tf.float32))
+
+    def predict_bytes(self, contents: Any) -> dict[str, np.ndarray]:
+        """Answers for encoded images, string `[B]`."""
+        return self._call(BYTES, image_bytes=tf.convert_to_tensor(contents, tf.string))
+
+    def explain(self, images: Any) -> dict[str, np.ndarray]:
+        """Answers and explains for images of stored values `[B, H, W, C]`."""
+        return self._call(EXPLAIN, image=tf.cast(images, tf.float32))
+
+    def _call(self, signature: str, **inputs: tf.Tensor) -> dict[str, np.ndarray]:
+        outputs = self._model.signatures[signature](**inputs)
+        return {name: value.numpy() for name, value in outputs.items()}
+
+
+class _Endpoints:
+    def __init__(self, model: keras.Model, task: Answering, canvas: store.Canvas) -> None:
+        self._model = model
+        self._task = task
+        self._canvas = canvas
+        self._explain = gradcam.gradcam(model, task.explained)
+        self._to_canvas = canvas_layers.Canvas(canvas.size, mode=canvas.mode, round_values=canvas.dtype != "float32")
+
+    def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._answer(self._model(self._to_canvas(image), training=False))
+
+    def serve_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.map_fn(
+            self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self._canvas.shape, tf.float32)
+        )
+        return self._answer(self._model(images, training=False))
+
+    def explain(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs, heatmap = self._explain(self._to_canvas(image))
+        heatmap = canvas_layers.from_canvas(heatmap, tf.shape(image)[1:3], mode=self._canvas.mode)
+        return {**self._answer(outputs), "heatmap": heatmap}
+
+    def _decode(self, contents: tf.Tensor) -> tf.Tensor:
+        image = decode.decode_bytes(contents, self._canvas.channels, "float32")
+        return tf.ensure_shape(self._to_canvas(image[tf.newaxis])[0], self._canvas.shape)
+
+    def _answer(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {name: tf.cast(outputs[name], tf.float32) for name in self._task.outputs}
+
+
+def _write_warmup(folder: pathlib.Path, canvas: store.Canvas) -> None:
+    """Writes a request a signature for TensorFlow Serving to run before it calls the version ready."""
+    blank = np.zeros(canvas.shape, np.uint8 if canvas.dtype == "uint8" else np.uint16)
+    image = tf.make_tensor_proto(blank[np.newaxis].astype(np.float32))
+    contents = tf.make_tensor_proto([tf.io.encode_png(blank).numpy()], dtype=tf.string)
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        for signature, name, value in (
+            (SERVING, "image", image),
+            (BYTES, "image_bytes", contents),
+            (EXPLAIN, "image", image),
+        ):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = signature
+            request.inputs[name].CopyFrom(value)
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            writer.write(log.SerializeToString())

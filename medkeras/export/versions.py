@@ -1,0 +1,77 @@
+"""Numbered versions that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+from medkeras import errors
+
+
+def next_version(*bases: str | os.PathLike[str]) -> int:
+    """Returns the smallest number above every version in these folders."""
+    numbers = [
+        int(entry.name)
+        for base in map(pathlib.Path, bases)
+        if base.is_dir()
+        for entry in base.iterdir()
+        if entry.name.isdecimal()
+    ]
+    return max(numbers, default=0) + 1
+
+
+def latest(base: str | os.PathLike[str]) -> pathlib.Path | None:
+    """Returns the folder of the largest version, or None."""
+    number = next_version(base) - 1
+    return pathlib.Path(base, str(number)) if number else None
+
+
+@contextlib.contextmanager
+def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.Path]:
+    """Yields a folder to write into, and makes it `base/version` when the block ends well.
+
+    The folder is written beside its final name, synchronised to disk and renamed, so that a server that watches
+    `base` never sees half of it. When the block raises, Ctrl-C included, nothing is left.
+
+    Raises:
+        ModelError: The folder cannot be written, or the version appeared in the meantime.
+    """
+    base = pathlib.Path(base)
+    temporary = base / f"tmp-{version}-{os.getpid()}"
+    final = base / str(version)
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise errors.ModelError(
+            f"A model is written into a folder that can be made. Received: {errors.printable(temporary)} ({error.strerror})"
+        ) from None
+    try:
+        yield temporary
+        _synchronise(temporary)
+        temporary.rename(final)
+        _synchronise_folder(base)
+    except OSError as error:
+        raise errors.ModelError(
+            f"A version is written whole or not at all. Received: {error.strerror} for {errors.printable(final)}"
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _synchronise(folder: pathlib.Path) -> None:
+    for directory, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            with open(os.path.join(directory, name), "rb") as file:
+                os.fsync(file.fileno())
+        _synchronise_folder(directory)
+
+
+def _synchronise_folder(folder: str | os.PathLike[str]) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

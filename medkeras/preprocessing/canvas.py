@@ -1,0 +1,154 @@
+"""Resizing to one canvas, the same bits in tf.data and in the model's graph.
+
+The resize is an antialiased triangle filter, written as two matrix products whose weights are computed in the graph: it
+works for sizes known only at run time, converts to TFLite built-ins, runs on accelerators and is deterministic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from medkeras import errors
+from medkeras.preprocessing import base
+
+MODES = ("pad", "stretch")
+
+
+@keras.saving.register_keras_serializable("medkeras")
+class Canvas(base.PixelLayer):
+    """Brings images of any size to one canvas; those that fit already pass unchanged.
+
+    Args:
+        size: Height and width of the canvas in pixels.
+        mode: `pad` keeps the aspect, centres and fills with 0; `stretch` does not keep it.
+        round_values: Whether results are whole numbers, as they are in data sets of integers.
+        **options: Options of `keras.layers.Layer`.
+
+    Raises:
+        ConfigError: The mode is unknown or a side is not positive.
+    """
+
+    def __init__(self, size: tuple[int, int], mode: str = "pad", round_values: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.size = _checked(size, mode)
+        self.mode = mode
+        self.round_values = bool(round_values)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns float32 `[B, size[0], size[1], C]` of images `[B, H, W, C]`."""
+        resized = resize(images, self.size, self.mode)
+        return whole(resized) if self.round_values else resized
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every argument."""
+        own = {"size": list(self.size), "mode": self.mode, "round_values": self.round_values}
+        return {**super().get_config(), **own}
+
+
+def to_canvas(image: tf.Tensor, *, size: tuple[int, int], mode: str, dtype: tf.DType) -> tf.Tensor:
+    """Returns one image `[H, W, C]` on the canvas `[size[0], size[1], C]`, for `tf.data.Dataset.map`.
+
+    Args:
+        image: Stored values of any numeric dtype.
+        size: Height and width of the canvas in pixels.
+        mode: `pad` or `stretch`, as in `Canvas`.
+        dtype: The dtype of the result; for an integer dtype the values are those of `Canvas(round_values=True)`.
+    """
+    resized = resize(image[tf.newaxis], _checked(size, mode), mode)[0]
+    dtype = tf.as_dtype(dtype)
+    return tf.cast(whole(resized), dtype) if dtype.is_integer else tf.cast(resized, dtype)
+
+
+def resize(images: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:
+    """Returns float32 images `[B, size[0], size[1], C]`, exactly the input where the size is right already.
+
+    Args:
+        images: `[B, H, W, C]`, any numeric dtype; H and W may be known only at run time.
+        size: Height and width in pixels.
+        mode: `pad` or `stretch`.
+    """
+    images = tf.cast(images, tf.float32)
+    _, height, width, _ = base.shape_of(images)
+    if isinstance(height, int) and isinstance(width, int):
+        return images if (height, width) == tuple(size) else _resample(images, size, mode)
+    fits = tf.logical_and(tf.equal(height, size[0]), tf.equal(width, size[1]))
+    resized = tf.cond(fits, lambda: images, lambda: _resample(images, size, mode))
+    resized.set_shape([images.shape[0], *size, images.shape[3]])
+    return resized
+
+
+def resize_matrix(source: base.Size, target: base.Size) -> tf.Tensor:
+    """Returns the weights `[target, source]` that resize one axis; every row sums to 1.
+
+    Distances are whole numbers of half a pixel over `source * target`, so equal sizes give exactly the identity.
+    Their product must stay below 2^30.
+
+    Reference: `tf.image.resize(method="bilinear", antialias=True)`, which it equals.
+    """
+    inputs, outputs = tf.range(source)[tf.newaxis, :], tf.range(target)[:, tf.newaxis]
+    distance = tf.abs((2 * inputs + 1) * target - (2 * outputs + 1) * source)
+    weights = tf.cast(tf.maximum(2 * tf.maximum(source, target) - distance, 0), tf.float32)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+def whole(values: tf.Tensor) -> tf.Tensor:
+    """Returns the nearest whole numbers, ties upwards.
+
+    The threshold lies 1/128 below the tie: averages of integers are often exact ties, and a sum taken in another order
+    must not tip them the other way.
+    """
+    return tf.floor(values + (0.5 + 1 / 128))
+
+
+def _resample(images: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:
+    _, height, width, _ = base.shape_of(images)
+    fitted = _fitted((height, width), size) if mode == "pad" else size
+    rows = _centred(resize_matrix(height, fitted[0]), size[0])
+    columns = _centred(resize_matrix(width, fitted[1]), size[1])
+    planes = tf.matmul(rows, tf.transpose(images, [0, 3, 1, 2]))
+    return tf.transpose(tf.matmul(planes, tf.transpose(columns)), [0, 2, 3, 1])
+
+
+def _fitted(source: tuple[base.Size, base.Size], target: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the largest height and width of the source's aspect that the target holds, at least one pixel."""
+    (height, width), (rows, columns) = source, target
+    fitted_height = tf.minimum(rows, (2 * height * columns + width) // (2 * width))
+    fitted_width = tf.minimum(columns, (2 * width * rows + height) // (2 * height))
+    return tf.maximum(fitted_height, 1), tf.maximum(fitted_width, 1)
+
+
+def _centred(matrix: tf.Tensor, target: int) -> tf.Tensor:
+    """Returns `[target, source]`: rows of zeros around the matrix, which pad what it makes."""
+    missing = target - tf.shape(matrix)[0]
+    return tf.pad(matrix, [[missing // 2, missing - missing // 2], [0, 0]])
+
+
+def _checked(size: tuple[int, int], mode: str) -> tuple[int, int]:
+    if mode not in MODES:
+        raise errors.ConfigError(errors.unknown("resize mode", mode, MODES))
+    height, width = size
+    if min(height, width) < 1:
+        raise errors.ConfigError(f"A canvas has at least one row and one column. Received: size={tuple(size)}")
+    return int(height), int(width)
+
+
+def from_canvas(maps: tf.Tensor, size: tf.Tensor, *, mode: str) -> tf.Tensor:
+    """Returns maps drawn on the canvas, laid over the images that were brought to it.
+
+    Args:
+        maps: float32 `[B, size of the canvas, C]`.
+        size: int32 `[2]`, height and width of the images before the canvas.
+        mode: How they were brought to it, `pad` or `stretch`.
+
+    Returns:
+        float32 `[B, size[0], size[1], C]`, bilinear; what lay on the padding is cut away.
+    """
+    if mode == "pad":
+        _, height, width, _ = base.shape_of(maps)
+        rows, columns = _fitted((size[0], size[1]), (height, width))
+        top, left = (height - rows) // 2, (width - columns) // 2
+        maps = maps[:, top : top + rows, left : left + columns]
+    return tf.image.resize(maps, size)
