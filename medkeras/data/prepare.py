@@ -32,8 +32,6 @@ class Prepared:
         stores: Split name to the store of its images, in the order of the split's cases.
         canvas: What the images look like in a batch.
         value_range: Lowest and highest stored value: (0, 255) for 8-bit data, else what training holds.
-        mean: Mean of the stored training values, `[C]`.
-        std: Their standard deviation, `[C]`.
         fingerprint: SHA-256 over every case's name, split, label and pixels.
         unreadable: One `BadInputError` for each case left out.
     """
@@ -42,8 +40,6 @@ class Prepared:
     stores: dict[str, store.Store]
     canvas: store.Canvas
     value_range: tuple[float, float]
-    mean: np.ndarray
-    std: np.ndarray
     fingerprint: str
     unreadable: tuple[errors.BadInputError, ...] = ()
 
@@ -106,8 +102,6 @@ def _prepared(
         stores=stores,
         canvas=canvas,
         value_range=(0.0, 255.0) if canvas.dtype == "uint8" else training.value_range,
-        mean=training.mean,
-        std=training.std,
         fingerprint=_fingerprint(stores, looks),
         unreadable=unreadable,
     )

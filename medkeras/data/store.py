@@ -21,7 +21,6 @@ from medkeras.data import cases, decode
 from medkeras.preprocessing import canvas as canvas_layers
 
 _CHUNK = 32
-_STATISTICS_SIDE = 64
 
 Element = dict[str, tf.Tensor]
 
@@ -70,16 +69,12 @@ class Look:
         count: Images read.
         digests: BLAKE2b of each image's canvas, in order.
         value_range: Lowest and highest value.
-        mean: Mean value, float64 `[C]`, over a regular grid of at least 64 pixels a side.
-        std: Standard deviation over the same grid, float64 `[C]`.
         unreadable: The files that could not be read.
     """
 
     count: int
     digests: tuple[bytes, ...]
     value_range: tuple[float, float]
-    mean: np.ndarray
-    std: np.ndarray
     unreadable: tuple[errors.BadInputError, ...]
 
 
@@ -106,7 +101,7 @@ def fill(
     """
     reader = _Reader(tuple(members), images, native, canvas)
     shelf = _SHELVES[policy](canvas, len(members), folder)
-    survey = _Survey(canvas.channels)
+    survey = _Survey()
     seen = np.zeros(len(members), bool)
     for position, image in track(_look(reader, seen), len(members), "Reading images"):
         shelf.put(position, image)
@@ -115,6 +110,11 @@ def fill(
     rows = np.flatnonzero(seen)
     kept = tuple(members[row] for row in rows)
     return shelf.store(reader, rows, kept), survey.look(unreadable)
+
+
+def from_array(members: Sequence[cases.Case], array: np.ndarray) -> Store:
+    """Returns a store of an array `[N, ...]`, a row a case."""
+    return _GatheringStore(tuple(members), array.__getitem__, shape=array.shape[1:], dtype=array.dtype.name)
 
 
 class _Reader:
@@ -185,33 +185,21 @@ def _retry(reader: _Reader, shelf: Any, survey: _Survey, seen: np.ndarray) -> It
 
 
 class _Survey:
-    """Statistics of a pass, in constant memory but for a digest an image."""
+    """What a pass sees, in constant memory but for a digest an image."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self) -> None:
         self._digests: dict[int, bytes] = {}
         self._low, self._high = np.inf, -np.inf
-        self._count = 0
-        self._sum = np.zeros(channels)
-        self._squares = np.zeros(channels)
 
     def add(self, position: int, image: np.ndarray) -> None:
         self._digests[position] = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         self._low, self._high = min(self._low, float(image.min())), max(self._high, float(image.max()))
-        step = max(1, min(image.shape[:2]) // _STATISTICS_SIDE)
-        sample = image[::step, ::step].reshape(-1, image.shape[-1]).astype(np.float64)
-        self._count += len(sample)
-        self._sum += sample.sum(0)
-        self._squares += (sample**2).sum(0)
 
     def look(self, unreadable: tuple[errors.BadInputError, ...]) -> Look:
-        count = max(1, self._count)
-        mean = self._sum / count
         return Look(
             count=len(self._digests),
             digests=tuple(self._digests[position] for position in sorted(self._digests)),
             value_range=(self._low, self._high),
-            mean=mean,
-            std=np.sqrt(np.maximum(self._squares / count - mean**2, 0)),
             unreadable=unreadable,
         )
 
@@ -220,16 +208,22 @@ class _GatheringStore:
     """A store that copies rows out of `gather`, a function of the positions of a batch."""
 
     def __init__(
-        self, members: tuple[cases.Case, ...], canvas: Canvas, gather: Callable[[np.ndarray], np.ndarray]
+        self,
+        members: tuple[cases.Case, ...],
+        gather: Callable[[np.ndarray], np.ndarray],
+        *,
+        shape: tuple[int, ...],
+        dtype: str,
     ) -> None:
         self.cases = members
-        self._canvas = canvas
         self._gather = gather
+        self._shape = shape
+        self._dtype = dtype
 
     def attach(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         def add(batch: Element) -> Element:
-            image = tf.numpy_function(self._gather, [batch["index"]], self._canvas.dtype)
-            return {**batch, "image": tf.ensure_shape(image, (*batch["index"].shape, *self._canvas.shape))}
+            image = tf.numpy_function(self._gather, [batch["index"]], self._dtype)
+            return {**batch, "image": tf.ensure_shape(image, (*batch["index"].shape, *self._shape))}
 
         return batches.map(add, num_parallel_calls=2, deterministic=True)
 
@@ -261,7 +255,8 @@ class _MemoryShelf:
         self._array[position] = image
 
     def store(self, reader: _Reader, rows: np.ndarray, members: tuple[cases.Case, ...]) -> Store:
-        return _GatheringStore(members, reader.canvas, lambda index: self._array[rows[index]])
+        canvas = reader.canvas
+        return _GatheringStore(members, lambda index: self._array[rows[index]], shape=canvas.shape, dtype=canvas.dtype)
 
 
 class _DiskShelf:
@@ -276,7 +271,8 @@ class _DiskShelf:
         os.pwrite(self._file.fileno(), image.tobytes(), position * self._canvas.nbytes)
 
     def store(self, reader: _Reader, rows: np.ndarray, members: tuple[cases.Case, ...]) -> Store:
-        return _GatheringStore(members, reader.canvas, lambda index: self._gather(rows[index]))
+        canvas = reader.canvas
+        return _GatheringStore(members, lambda index: self._gather(rows[index]), shape=canvas.shape, dtype=canvas.dtype)
 
     def _gather(self, positions: np.ndarray) -> np.ndarray:
         out = np.empty((len(positions), *self._canvas.shape), self._canvas.dtype)

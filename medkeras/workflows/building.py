@@ -1,0 +1,65 @@
+"""From settings and a prepared data set to a model that can learn."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from medkeras import config, errors, models
+from medkeras.data import order, prepare
+from medkeras.preprocessing import preprocessor
+from medkeras.tasks import classification
+
+STATISTICS_IMAGES = 256
+
+
+def build(settings: config.Config, data: prepare.Prepared, task: classification.Classification) -> models.BuiltModel:
+    """Builds preprocessing, network and head as one functional model; call it in the scope of the strategy.
+
+    Raises:
+        ConfigError: The network is unknown, or does not take images of the canvas.
+    """
+    if settings.model.name not in models.MODELS:
+        raise errors.ConfigError(errors.unknown("model", settings.model.name, models.MODELS))
+    mean, std = np.zeros(data.canvas.channels), np.ones(data.canvas.channels)
+    if settings.preprocessing.normalise == "dataset":
+        mean, std = _statistics(settings, data)
+    layers = preprocessor.layers_for(
+        settings.preprocessing,
+        channels=data.canvas.channels,
+        value_range=data.value_range,
+        mean=mean,
+        std=std,
+        network_normalise=models.MODELS[settings.model.name].normalise,
+    )
+    return models.build_model(
+        settings.model.name,
+        image_shape=data.canvas.shape,
+        preprocessing=layers,
+        head=task.head,
+        weights=settings.model.weights,
+        dropout=settings.model.dropout,
+    )
+
+
+def _statistics(settings: config.Config, data: prepare.Prepared) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation `[C]` of what the normalisation gets, over up to 256 training images."""
+    plain = dataclasses.replace(settings.preprocessing, normalise="none")
+    channels = data.canvas.channels
+    layers = preprocessor.layers_for(
+        plain,
+        channels=channels,
+        value_range=data.value_range,
+        mean=np.zeros(channels),
+        std=np.ones(channels),
+        network_normalise="none",
+    )
+    training = data.stores["train"]
+    chosen = order.permutation(len(training.cases), seed=settings.seed, epoch=0)[:STATISTICS_IMAGES]
+    (batch,) = training.attach(tf.data.Dataset.from_tensors({"index": chosen}))
+    values = tf.cast(batch["image"], tf.float32)
+    for layer in layers:
+        values = layer(values)
+    return values.numpy().mean((0, 1, 2)), values.numpy().std((0, 1, 2))

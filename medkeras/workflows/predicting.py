@@ -1,0 +1,89 @@
+"""Predictions of an exported model, and pictures of its worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from medkeras.data import cases, order, pipeline, store
+from medkeras.evaluation import predictions, report
+from medkeras.export import saved_model
+from medkeras.workflows import terminal
+
+MISTAKES = 8
+
+
+def predict_split(
+    served: saved_model.Served, images: store.Store, task: Any, *, batch_size: int
+) -> predictions.Predictions:
+    """Returns the exported model's predictions for every case of a store, in order."""
+    targets = task.targets(images.cases)
+    batches = pipeline.evaluation_dataset(images, targets, batch_size=batch_size)
+    steps = order.steps_per_epoch(len(images.cases), batch_size)
+    parts: list[Mapping[str, np.ndarray]] = []
+    for batch in terminal.track(batches, steps, "Asking the exported model"):
+        real = batch["weight"].numpy() > 0
+        outputs = served.predict(batch["image"])
+        parts.append({name: value[real] for name, value in outputs.items()})
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in task.outputs}
+    return task.predictions(images.cases, outputs)
+
+
+def worst_mistakes(
+    served: saved_model.Served, images: store.Store, table: predictions.Predictions
+) -> list[report.Mistake]:
+    """Returns the wrong predictions that the model was surest of, with what it looked at."""
+    chosen = _surest_errors(table)
+    if not len(chosen):
+        return []
+    (batch,) = images.attach(tf.data.Dataset.from_tensors({"index": chosen}))
+    heatmaps = served.explain(batch["image"])["heatmap"]
+    pictures = [displayable(image) for image in batch["image"].numpy()]
+    return [
+        _mistake(table, images.cases[row], row, picture, heatmap[..., 0])
+        for row, picture, heatmap in zip(chosen.tolist(), pictures, heatmaps, strict=True)
+    ]
+
+
+def displayable(image: np.ndarray) -> np.ndarray:
+    """Returns uint8 `[H, W, C]`: 8-bit values as they are, others stretched from lowest to highest."""
+    if image.dtype == np.uint8:
+        return image
+    low, high = float(image.min()), float(image.max())
+    scaled = (image.astype(np.float32) - low) / (high - low) if high > low else np.zeros(image.shape)
+    return np.rint(scaled * 255).astype(np.uint8)
+
+
+def _surest_errors(table: predictions.Predictions) -> np.ndarray:
+    target, probabilities = np.asarray(table.target), table.probabilities
+    if table.multilabel:
+        miss = np.where(target > 0, 1 - probabilities, probabilities).max(1)
+        wrong = ((probabilities >= 0.5) != (target > 0)).any(1)
+    else:
+        miss = probabilities.max(1)
+        wrong = probabilities.argmax(1) != target.argmax(1)
+    rows = np.flatnonzero(wrong)
+    return rows[np.argsort(-miss[rows], kind="stable")][:MISTAKES]
+
+
+def _mistake(
+    table: predictions.Predictions, case: cases.Case, row: int, picture: np.ndarray, heatmap: np.ndarray
+) -> report.Mistake:
+    probabilities = table.probabilities[row]
+    likeliest = int(probabilities.argmax())
+    return report.Mistake(
+        case_id=case.case_id,
+        label=" | ".join(case.labels) or case.label,
+        prediction=table.classes[likeliest],
+        probability=float(probabilities[likeliest]),
+        image=picture,
+        heatmap=heatmap,
+    )
+
+
+def headline(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Returns those metrics, value and interval."""
+    return {name: metrics["metrics"][name] for name in names if name in metrics["metrics"]}
