@@ -76,12 +76,16 @@ class _Tensor:
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
     def of(self, values: np.ndarray) -> np.ndarray:
-        count = math.prod(self.shape)
-        if self.offset < 0 or min(self.shape, default=0) < 0 or self.offset + count > values.size:
+        """Returns a copy of the view, which must lie inside the storage and repeat nothing."""
+        spans = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
+        inside = 0 <= self.offset and self.offset + sum(spans) < values.size and math.prod(self.shape) <= values.size
+        if not inside or min((*self.shape, *self.strides, 1)) < 0 or 0 in self.shape:
             raise errors.ModelError(f"A tensor lies inside its storage. Received: {self}")
-        return values[self.offset : self.offset + count].reshape(self.shape)
+        strides = [stride * values.itemsize for stride in self.strides]
+        return np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides).copy()
 
 
 class _Unpickler(pickle.Unpickler):
@@ -106,10 +110,7 @@ class _Unpickler(pickle.Unpickler):
 def _rebuild_tensor(
     storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
 ) -> _Tensor:
-    dense = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    if any(size > 1 and stride != wanted for size, stride, wanted in zip(shape, strides, dense, strict=True)):
-        raise errors.ModelError(f"A tensor is stored row by row. Received: shape {shape}, strides {strides}")
-    return _Tensor(storage, offset, tuple(shape))
+    return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
 def _read(stream: io.BytesIO) -> dict[str, np.ndarray]:
