@@ -99,3 +99,9 @@ def counts(cases: Sequence[Case]) -> Mapping[str, Mapping[str, int]]:
     for case in cases:
         table.setdefault(case.split, collections.Counter()).update(case.labels or (case.label,))
     return {split: dict(counter) for split, counter in table.items() if counter}
+
+
+def patient_counts(cases: Sequence[Case]) -> Mapping[str, int]:
+    """Returns the number of patients by split."""
+    patients = {split: {case.patient_id for case in cases if case.split == split} for split in SPLITS}
+    return {split: len(members) for split, members in patients.items() if members}

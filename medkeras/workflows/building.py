@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -15,25 +16,25 @@ from medkeras.tasks import classification
 STATISTICS_IMAGES = 256
 
 
+def check(settings: config.Config) -> None:
+    """Refuses what no data set could make right, before anything slow begins.
+
+    Raises:
+        ConfigError: The network or the intensity window is unknown.
+    """
+    if settings.model.name not in models.MODELS:
+        raise errors.ConfigError(errors.unknown("model", settings.model.name, models.MODELS))
+    _layers(settings, channels=3, value_range=(0.0, 255.0))
+
+
 def build(settings: config.Config, data: prepare.Prepared, task: classification.Classification) -> models.BuiltModel:
     """Builds preprocessing, network and head as one functional model; call it in the scope of the strategy.
 
     Raises:
-        ConfigError: The network is unknown, or does not take images of the canvas.
+        ConfigError: The network does not take images of the canvas.
     """
-    if settings.model.name not in models.MODELS:
-        raise errors.ConfigError(errors.unknown("model", settings.model.name, models.MODELS))
-    mean, std = np.zeros(data.canvas.channels), np.ones(data.canvas.channels)
-    if settings.preprocessing.normalise == "dataset":
-        mean, std = _statistics(settings, data)
-    layers = preprocessor.layers_for(
-        settings.preprocessing,
-        channels=data.canvas.channels,
-        value_range=data.value_range,
-        mean=mean,
-        std=std,
-        network_normalise=models.MODELS[settings.model.name].normalise,
-    )
+    mean, std = _statistics(settings, data) if settings.preprocessing.normalise == "dataset" else (None, None)
+    layers = _layers(settings, channels=data.canvas.channels, value_range=data.value_range, mean=mean, std=std)
     return models.build_model(
         settings.model.name,
         image_shape=data.canvas.shape,
@@ -46,16 +47,10 @@ def build(settings: config.Config, data: prepare.Prepared, task: classification.
 
 def _statistics(settings: config.Config, data: prepare.Prepared) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation `[C]` of what the normalisation gets, over up to 256 training images."""
-    plain = dataclasses.replace(settings.preprocessing, normalise="none")
-    channels = data.canvas.channels
-    layers = preprocessor.layers_for(
-        plain,
-        channels=channels,
-        value_range=data.value_range,
-        mean=np.zeros(channels),
-        std=np.ones(channels),
-        network_normalise="none",
+    plain = dataclasses.replace(
+        settings, preprocessing=dataclasses.replace(settings.preprocessing, normalise="none")
     )
+    layers = _layers(plain, channels=data.canvas.channels, value_range=data.value_range)
     training = data.stores["train"]
     chosen = order.permutation(len(training.cases), seed=settings.seed, epoch=0)[:STATISTICS_IMAGES]
     (batch,) = training.attach(tf.data.Dataset.from_tensors({"index": chosen}))
@@ -63,3 +58,21 @@ def _statistics(settings: config.Config, data: prepare.Prepared) -> tuple[np.nda
     for layer in layers:
         values = layer(values)
     return values.numpy().mean((0, 1, 2)), values.numpy().std((0, 1, 2))
+
+
+def _layers(
+    settings: config.Config,
+    *,
+    channels: int,
+    value_range: tuple[float, float],
+    mean: np.ndarray | None = None,
+    std: np.ndarray | None = None,
+) -> tuple[keras.layers.Layer, ...]:
+    return preprocessor.layers_for(
+        settings.preprocessing,
+        channels=channels,
+        value_range=value_range,
+        mean=np.zeros(channels) if mean is None else mean,
+        std=np.ones(channels) if std is None else std,
+        network_normalise=models.MODELS[settings.model.name].normalise,
+    )

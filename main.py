@@ -1,0 +1,159 @@
+"""The front door: `python main.py --mode=train`; `--help` lists the flags.
+
+Exit code 0: done; 1: our fault; 2: a mistake in the command, the data or the model, told in one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from absl import app, flags
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps what native libraries say of themselves while they load off the terminal; Python's errors still show."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it has no effect
+with quiet():
+    import medkeras
+    import pipelines
+    from medkeras import errors
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("mode", None, "train, evaluate, predict or export")
+flags.DEFINE_string("recipe", None, "train: settings of pipelines/NAME.py to start from")
+flags.DEFINE_string("data", None, "phantom, folder:DIR, csv:FILE, npz:FILE or tfds:NAME")
+flags.DEFINE_string("model", None, "evaluate, predict, export: a folder of saved_models")
+flags.DEFINE_multi_string("input", [], "predict: an image file or a folder of images; may be repeated")
+flags.DEFINE_string("output", None, "where results go: a folder; predict: a CSV file")
+flags.DEFINE_string("workdir", "runs", "train: folder of the runs")
+flags.DEFINE_string("heatmaps", None, "predict: folder for pictures of the evidence")
+flags.DEFINE_multi_string("set", [], "section.field=value, replaces one setting; may be repeated")
+flags.DEFINE_bool("json", False, "end standard output with one JSON object")
+
+HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
+
+
+def train() -> dict[str, Any]:
+    published = medkeras.train(settings(), output=FLAGS.output or "saved_models", workdir=FLAGS.workdir)
+    show_metrics(published.metrics)
+    print(f"\nmodel   {published.folder}\nreport  {published.folder / 'report.html'}\nrun     {published.run}")
+    return {"model": str(published.folder), "run": str(published.run), "metrics": published.metrics["metrics"]}
+
+
+def evaluate() -> dict[str, Any]:
+    evaluated = medkeras.evaluate(required("model"), settings(), output=FLAGS.output)
+    show_metrics(evaluated.metrics)
+    print(f"\nreport  {evaluated.folder / 'report.html'}")
+    return {"output": str(evaluated.folder), "metrics": evaluated.metrics["metrics"]}
+
+
+def predict() -> dict[str, Any]:
+    predicted = medkeras.predict(required("model"), FLAGS.input, heatmaps=FLAGS.heatmaps)
+    if FLAGS.output:
+        with open(FLAGS.output, "w", encoding="utf-8") as file:
+            file.write(predicted.to_csv())
+    else:
+        print(predicted.to_csv(), end="")
+    for answer in predicted.unreadable:
+        complain(f"{errors.printable(answer.path)}: {answer.error}")
+    answers = {"predicted": len(predicted.answers) - len(predicted.unreadable), "unreadable": len(predicted.unreadable)}
+    return answers | {"exit_code": errors.UserError.exit_code if predicted.unreadable else 0}
+
+
+def export() -> dict[str, Any]:
+    folder = medkeras.export(required("model"), output=FLAGS.output or "saved_models")
+    print(f"model   {folder}")
+    return {"model": str(folder)}
+
+
+MODES: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
+    {"train": train, "evaluate": evaluate, "predict": predict, "export": export}
+)
+
+
+def settings() -> medkeras.Config:
+    """Returns the recipe's settings, or the defaults, with --data and --set laid over them."""
+    config = recipe(FLAGS.recipe) if FLAGS.recipe else medkeras.Config()
+    if FLAGS.data is not None:
+        config = config.override({"data.source": FLAGS.data})
+    return config.override(FLAGS.set)
+
+
+def recipe(name: str) -> medkeras.Config:
+    known = [module.name for module in pkgutil.iter_modules(pipelines.__path__)]
+    if name not in known:
+        raise errors.ConfigError(errors.unknown("recipe", name, known))
+    return importlib.import_module(f"pipelines.{name}").get_config()
+
+
+def required(flag: str) -> str:
+    value = FLAGS[flag].value
+    if not value:
+        raise errors.ConfigError(f"--mode={FLAGS.mode} needs --{flag}. Received: none")
+    return value
+
+
+def show_metrics(metrics: Mapping[str, Any]) -> None:
+    print(f"\n{metrics['n']} test cases of {metrics['n_patients']} patients, 95% intervals")
+    for name in HEADLINE:
+        entry = metrics["metrics"][name]
+        known = {key: "n/a" if value is None else f"{value:.3f}" for key, value in entry.items()}
+        print(f"  {name:<18} {known['value']}  ({known['low']} to {known['high']})")
+
+
+def complain(sentence: str) -> None:
+    print(f"medkeras: {sentence}", file=sys.stderr)
+
+
+def parse(arguments: Sequence[str]) -> list[str]:
+    try:
+        rest = FLAGS(arguments)
+    except flags.Error as error:
+        complain(str(error).splitlines()[0])
+        sys.exit(errors.UserError.exit_code)
+    if rest[1:]:
+        complain(f"Every argument is a flag, --name=value. Received: {rest[1]!r}")
+        sys.exit(errors.UserError.exit_code)
+    return rest
+
+
+def main(_: Sequence[str]) -> int:
+    try:
+        if FLAGS.mode not in MODES:
+            raise errors.ConfigError(errors.unknown("mode", FLAGS.mode, MODES))
+        result = MODES[FLAGS.mode]()
+    except errors.UserError as error:
+        complain(str(error))
+        return error.exit_code
+    except OSError as error:
+        complain(f"{errors.printable(error.filename)}: {error.strerror}")
+        return errors.UserError.exit_code
+    except KeyboardInterrupt:
+        complain("Interrupted; no half-written version was left behind.")
+        return 130
+    if FLAGS.json:
+        print(json.dumps({"mode": FLAGS.mode, **result}))
+    return result.pop("exit_code", 0)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,56 @@
+"""Opening a published model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+
+from medkeras import errors
+from medkeras.data import store
+from medkeras.export import card, saved_model, versions
+from medkeras.tasks import classification
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A published model: its folder, card, task and canvas, and the SavedModel itself."""
+
+    folder: pathlib.Path
+    card: card.Card
+    task: classification.Classification
+    canvas: store.Canvas
+    served: saved_model.Served
+
+
+def locate(model: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the version that a path means: the folder itself, or the newest version in it.
+
+    Raises:
+        ModelError: The folder is missing, or neither it nor a version in it holds a card.
+    """
+    folder = pathlib.Path(model)
+    if not folder.is_dir():
+        raise errors.ModelError(f"A model is a folder that exists. Received: {errors.printable(folder)!r}")
+    newest = versions.latest(folder)
+    return newest if newest and not (folder / card.NAME).is_file() else folder
+
+
+def open_model(model: str | os.PathLike[str]) -> Opened:
+    """Opens a version after its files were compared with the card.
+
+    Raises:
+        ModelError: The folder is not a medkeras model, or a file is not the one that was published.
+    """
+    folder = locate(model)
+    model_card = card.read(folder)
+    card.verify(model_card, folder)
+    given = model_card.input
+    canvas = store.Canvas(
+        size=(given["height"], given["width"]),
+        channels=given["channels"],
+        dtype=given["dtype"],
+        mode=given["resize"],
+    )
+    task = classification.from_description(model_card.task)
+    return Opened(folder, model_card, task, canvas, saved_model.Served(folder))

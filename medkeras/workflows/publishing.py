@@ -1,0 +1,120 @@
+"""A trained model becomes a version: exported, evaluated as exported, and described."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from medkeras.data import cases, prepare
+from medkeras.evaluation import predictions, report
+from medkeras.export import card, saved_model
+from medkeras.workflows import predicting
+
+KERAS_FILE = "model.keras"
+METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.csv", "report.html"
+UNITS = "the values that the image file stores"
+
+
+def export(model: keras.Model, folder: pathlib.Path, *, task: Any, data: prepare.Prepared) -> None:
+    """Writes the SavedModel and `model.keras`."""
+    saved_model.write(model, folder, task=task, canvas=data.canvas)
+    model.save(folder / KERAS_FILE)
+
+
+def evaluate(
+    served: saved_model.Served,
+    data: prepare.Prepared,
+    *,
+    task: Any,
+    seed: int,
+    batch_size: int,
+    folder: pathlib.Path,
+) -> tuple[dict[str, Any], predictions.Predictions]:
+    """Runs the exported model over the test split and writes `predictions.csv` and `metrics.json`."""
+    table = predicting.predict_split(served, data.stores["test"], task, batch_size=batch_size)
+    table.write_csv(folder / PREDICTIONS)
+    metrics = task.evaluate(table, seed=seed)
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / METRICS).write_text(text + "\n", encoding="utf-8")
+    return metrics, table
+
+
+def write_report(
+    folder: pathlib.Path,
+    *,
+    served: saved_model.Served,
+    data: prepare.Prepared,
+    table: predictions.Predictions,
+    metrics: Mapping[str, Any],
+    model_card: card.Card,
+    history: Sequence[Mapping[str, float]] = (),
+) -> None:
+    """Writes `report.html`."""
+    report.write_report(
+        folder / REPORT,
+        report.Report(
+            title=f"{model_card.name}, version {model_card.version}",
+            metrics=metrics,
+            predictions=table,
+            history=history,
+            mistakes=predicting.worst_mistakes(served, data.stores["test"], table),
+            data_counts=cases.counts(data.case_set.cases),
+            patient_counts=cases.patient_counts(data.case_set.cases),
+            settings=model_card.training["settings"],
+            model_facts=model_facts(model_card),
+            notes=data.case_set.notes,
+        ),
+    )
+
+
+def model_facts(model_card: card.Card) -> dict[str, str]:
+    """Returns what a reader wants to know of the model at a glance."""
+    given, network = model_card.input, model_card.model
+    low, high = given["value_range"]
+    return {
+        "Network": f"{network['name']}, {network['parameters']:,} parameters",
+        "Weights": network["weights"],
+        "Input": f"{given['height']} × {given['width']} × {given['channels']}, {given['dtype']}, {low:g} to {high:g}",
+        "Resize": given["resize"],
+        "Data": f"{model_card.training['source']} (fingerprint {model_card.training['fingerprint'][:12]})",
+        "Seed": str(model_card.training["settings"]["seed"]),
+    }
+
+
+def describe(
+    *,
+    name: str,
+    version: int,
+    task: Any,
+    data: prepare.Prepared,
+    network: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> card.Card:
+    """Returns the card of a model, still without metrics and files."""
+    canvas = data.canvas
+    return card.Card(
+        name=name,
+        version=version,
+        task=task.description(),
+        input={
+            "height": canvas.size[0],
+            "width": canvas.size[1],
+            "channels": canvas.channels,
+            "dtype": canvas.dtype,
+            "resize": canvas.mode,
+            "value_range": list(data.value_range),
+            "units": UNITS,
+        },
+        model=network,
+        training={
+            "source": settings["data.source"],
+            "fingerprint": data.fingerprint,
+            "counts": cases.counts(data.case_set.cases),
+            "notes": list(data.case_set.notes),
+            "settings": settings,
+        },
+    )

@@ -1,0 +1,121 @@
+"""`--mode=train`: from data to a published model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from medkeras import config
+from medkeras.data import cases, prepare, schemes, split
+from medkeras.export import card, saved_model, versions
+from medkeras.preprocessing import preprocessor
+from medkeras.tasks import classification
+from medkeras.training import strategy
+from medkeras.workflows import building, learning, publishing, terminal
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """What a training leaves behind.
+
+    Attributes:
+        folder: The model, `saved_models/NAME/VERSION`.
+        run: The run, `runs/NAME/VERSION`.
+        metrics: What `metrics.json` holds.
+    """
+
+    folder: pathlib.Path
+    run: pathlib.Path
+    metrics: Mapping[str, Any]
+
+
+def train(
+    settings: config.Config,
+    *,
+    output: str | os.PathLike[str] = "saved_models",
+    workdir: str | os.PathLike[str] = "runs",
+) -> Published:
+    """Prepares the data, trains, exports, evaluates the exported model on the test split, and publishes it.
+
+    Args:
+        settings: All settings; `data.source` names the data.
+        output: Folder of the models; the version appears in `output/NAME/` whole or not at all.
+        workdir: Folder of the runs: settings, split, history, TensorBoard scalars, weights.
+
+    Raises:
+        UserError: The settings, the data or the weights cannot be used, or the loss diverged.
+    """
+    building.check(settings)
+    strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
+    case_set = schemes.load(settings.data, seed=settings.seed)
+    name = settings.name or f"{case_set.name}-{settings.model.name}"
+    base = pathlib.Path(output, name)
+    version = versions.next_version(base, pathlib.Path(workdir, name))
+    run = pathlib.Path(workdir, name, str(version))
+    data = prepare.prepare(case_set, settings.data, folder=run / "cache", track=terminal.track)
+    _begin_run(run, settings, data)
+    trained = _learn(settings, data, run)
+    with versions.new_version(base, version) as folder:
+        metrics = _publish(trained, folder, name=name, version=version)
+    return Published(folder=base / str(version), run=run, metrics=metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    settings: config.Config
+    data: prepare.Prepared
+    learner: learning.Learner
+    history: list[dict[str, float]]
+
+
+def _begin_run(run: pathlib.Path, settings: config.Config, data: prepare.Prepared) -> None:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "config.json").write_text(json.dumps(settings.flat(), indent=2) + "\n", encoding="utf-8")
+    split.write_csv(data.case_set, run / "split.csv")
+    for note in data.case_set.notes:
+        terminal.say(f"Note: {note}")
+    canvas = data.canvas
+    terminal.say(
+        f"{data.case_set.name}: {len(data.case_set.cases)} cases, {len(data.case_set.classes)} classes, "
+        f"{canvas.size[0]}x{canvas.size[1]}x{canvas.channels} {canvas.dtype}, seed {settings.seed}"
+    )
+    for name, count in cases.counts(data.case_set.cases).items():
+        terminal.say(f"  {name:<11}{', '.join(f'{label} {number}' for label, number in sorted(count.items()))}")
+
+
+def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path) -> _Trained:
+    task = classification.for_training(data.case_set, settings.train)
+    augmenter = preprocessor.augmenter_for(settings.augment, value_range=data.value_range)
+    with strategy.make_strategy(settings.train.strategy).scope():
+        built = building.build(settings, data, task)
+        terminal.say(f"{built.model.name}: {built.model.count_params():,} parameters. {built.weights.sentence}")
+        learner = learning.Learner(built, data, task, settings, augmenter, run)
+        history = learner.learn()
+    return _Trained(settings, data, learner, history)
+
+
+def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int) -> Mapping[str, Any]:
+    learner, data, settings = trained.learner, trained.data, trained.settings
+    publishing.export(learner.built.model, folder, task=learner.task, data=data)
+    served = saved_model.Served(folder)
+    metrics, table = publishing.evaluate(
+        served, data, task=learner.task, seed=settings.seed, batch_size=settings.train.batch_size, folder=folder
+    )
+    network = {
+        "name": settings.model.name,
+        "parameters": learner.built.model.count_params(),
+        "weights": learner.built.weights.sentence,
+    }
+    model_card = publishing.describe(
+        name=name, version=version, task=learner.task, data=data, network=network, settings=settings.flat()
+    )
+    model_card = dataclasses.replace(model_card, metrics=metrics["metrics"])
+    publishing.write_report(
+        folder, served=served, data=data, table=table, metrics=metrics, model_card=model_card, history=trained.history
+    )
+    card.write(model_card, folder)
+    return metrics
