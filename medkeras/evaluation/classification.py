@@ -120,15 +120,11 @@ def _limits(
     return found | _proportions(table, target, patients)
 
 
-def _proportions(
-    table: tables.Predictions, target: np.ndarray, patients: np.ndarray
-) -> dict[Any, tuple[float, float]]:
+def _proportions(table: tables.Predictions, target: np.ndarray, patients: np.ndarray) -> dict[Any, tuple[float, float]]:
     decisions = table.decisions
     right = target == decisions
     everyone = np.ones(len(table))
-    found: dict[Any, tuple[float, float]] = {
-        "accuracy": intervals.proportion(right.all(axis=1), everyone, patients)
-    }
+    found: dict[Any, tuple[float, float]] = {"accuracy": intervals.proportion(right.all(axis=1), everyone, patients)}
     for k in range(len(table.classes)):
         denominators = {"precision": decisions[:, k], "recall": target[:, k], "specificity": 1 - target[:, k]}
         for name, counted in denominators.items():
@@ -159,9 +155,7 @@ def _entry(value: float, limits: tuple[float, float]) -> dict[str, float | None]
     return {"value": float(value) if known else None, "low": low, "high": high}
 
 
-def _undefined(
-    classes: tuple[str, ...], by_class: Mapping[str, np.ndarray], values: Mapping[str, float]
-) -> list[str]:
+def _undefined(classes: tuple[str, ...], by_class: Mapping[str, np.ndarray], values: Mapping[str, float]) -> list[str]:
     of_classes = [
         f"{name} of {class_name}: {_WHY_UNDEFINED[name]}"
         for k, class_name in enumerate(classes)

@@ -230,9 +230,9 @@ def _parsed(name: str, header: Sequence[str], lines: Sequence[Sequence[str]]) ->
 
 def _parsed_probabilities(column: dict[str, tuple[str, ...]], classes: Sequence[str]) -> np.ndarray:
     cells = [column[PROBABILITY + name] for name in classes]
-    return np.array([[_number(cell, name) for cell in row] for name, row in zip(classes, cells, strict=True)]).T.reshape(
-        -1, len(classes)
-    )
+    return np.array(
+        [[_number(cell, name) for cell in row] for name, row in zip(classes, cells, strict=True)]
+    ).T.reshape(-1, len(classes))
 
 
 def _number(text: str, class_name: str) -> float:
@@ -247,7 +247,9 @@ def _parsed_target(cells: Sequence[str], classes: Sequence[str], multilabel: boo
     if not any(cells):
         return None
     if not all(cells):
-        raise errors.DataError(f"Column '{column}' is filled in every line or in none. Received: {cells.count('')} empty")
+        raise errors.DataError(
+            f"Column '{column}' is filled in every line or in none. Received: {cells.count('')} empty"
+        )
     position = {name: k for k, name in enumerate(classes)}
     target = np.zeros((len(cells), len(classes)), np.int8)
     for row, cell in enumerate(cells):

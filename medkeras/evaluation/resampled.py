@@ -97,9 +97,7 @@ class _Ranking:
         positives = np.flatnonzero(positive[order])
         start = np.searchsorted(falling, falling[positives], side="left")
         end = np.searchsorted(falling, falling[positives], side="right")
-        return cls(
-            order, positives, start, end, np.searchsorted(positives, start), np.searchsorted(positives, end)
-        )
+        return cls(order, positives, start, end, np.searchsorted(positives, start), np.searchsorted(positives, end))
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

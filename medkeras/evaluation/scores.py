@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from sklearn import metrics
 
@@ -42,9 +44,7 @@ def mean_defined(values: np.ndarray) -> np.ndarray:
 def per_class(table: tables.Predictions, target: np.ndarray) -> dict[str, np.ndarray]:
     """Returns float64 `[K]` for each name of `PER_CLASS`: the class against all others."""
     decisions = table.decisions
-    columns = [
-        _one_class(target[:, k], decisions[:, k], table.probabilities[:, k]) for k in range(len(table.classes))
-    ]
+    columns = [_one_class(target[:, k], decisions[:, k], table.probabilities[:, k]) for k in range(len(table.classes))]
     return {name: np.array([column[name] for column in columns]) for name in PER_CLASS}
 
 
@@ -56,7 +56,7 @@ def overall(table: tables.Predictions, target: np.ndarray, by_class: dict[str, n
         target: int8 `[N, K]`, their known labels.
         by_class: What `per_class` returned.
     """
-    values = {f"{name}_macro": mean_defined(by_class[name]) for name in PER_CLASS}
+    values: dict[str, Any] = {f"{name}_macro": mean_defined(by_class[name]) for name in PER_CLASS}
     if len(table.classes) == 2 and not table.multilabel:
         values["auroc_macro"] = by_class["auroc"][1]
     values["expected_calibration_error"] = calibration.expected_calibration_error(
@@ -100,7 +100,7 @@ def _multilabel(table: tables.Predictions, target: np.ndarray) -> dict[str, floa
         _one_label(*column)
         for column in zip(target.T, table.decisions.T, table.probabilities.T.astype(np.float64), strict=True)
     ]
-    means = {name: mean_defined(np.array([column[name] for column in columns])) for name in columns[0]}
+    means = {name: float(mean_defined(np.array([column[name] for column in columns]))) for name in columns[0]}
     return means | {"accuracy": float(np.mean((target == table.decisions).all(axis=1)))}
 
 
