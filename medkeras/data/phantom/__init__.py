@@ -11,6 +11,7 @@ from medkeras.data.phantom.generator import (
     slices,
 )
 from medkeras.data.phantom.patient import CLASSES
+from medkeras.data.phantom.writers import write
 
 __all__ = [
     "CLASSES",
@@ -22,4 +23,5 @@ __all__ = [
     "PhantomSlice",
     "load",
     "slices",
+    "write",
 ]

@@ -185,7 +185,8 @@ def _ventricles(who: patient.Patient, here: Frame, head: tissues.TissueMap) -> N
     atrium = fields.tube(x, y, ((15.0, 20.0, 2.6), (22.0, 32.0, 4.4), (20.0, 50.0, 1.0)))
     growth = 2.6 * (size - 1.0)
     for shape, strength in (
-        (horn, fields.bump(level, 0.43, 0.6)), (body, fields.bump(level, 0.55, 0.64)),
+        (horn, fields.bump(level, 0.43, 0.6)),
+        (body, fields.bump(level, 0.55, 0.64)),
         (atrium, fields.bump(level, 0.44, 0.6)),
     ):
         head.paint("csf", fields.cover(shape + growth - 6.0 * (1.0 - strength), pixel))
@@ -216,14 +217,18 @@ def _posterior_fossa(who: patient.Patient, here: Frame, head: tissues.TissueMap)
     deep = fields.ellipse(x, y, centre=(17.0, 36.0), radii=(11.0, 15.0), angle=0.5)
     head.paint("white", low * 0.8 * fields.cover(deep, 3.0))
     head.paint("csf", low * fields.cover(fields.ellipse(x, y, centre=(0.0, 28.0), radii=(6.0, 4.5)), pixel))
-    cistern = fields.ellipse(x, y, centre=(0.0, -10.0), radii=(15.0, 12.0)) + 2.0 * np.cos(5.0 * np.arctan2(here.ax, -y))
+    cistern = fields.ellipse(x, y, centre=(0.0, -10.0), radii=(15.0, 12.0)) + 2.0 * np.cos(
+        5.0 * np.arctan2(here.ax, -y)
+    )
     middle = fields.bump(level, 0.24, 0.37, 0.05)
     head.paint("csf", middle * fields.cover(cistern, pixel))
     around = fields.ellipse(x, y, centre=(0.0, 11.0), radii=(20.0, 16.0))
     head.paint("csf", middle * 0.8 * fields.cover(around, pixel))
     stem = fields.bump(level, 0.0, 0.4)
     head.paint("white", stem * fields.cover(fields.ellipse(x, y, centre=(0.0, 11.0), radii=(15.0, 11.0)), pixel))
-    head.paint("white", stem * fields.cover(fields.ellipse(x, y, centre=(9.0, 4.0), radii=(6.0, 9.0), angle=0.5), pixel))
+    head.paint(
+        "white", stem * fields.cover(fields.ellipse(x, y, centre=(9.0, 4.0), radii=(6.0, 9.0), angle=0.5), pixel)
+    )
     tent = fields.tube(x, y, ((6.0, 24.0, 0.5), (0.86 * half, 40.0, 0.5)))
     head.paint("dura", low * 0.7 * room * fields.cover(tent, pixel))
 

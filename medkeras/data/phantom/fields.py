@@ -45,8 +45,9 @@ def bump(value: float, low: float, high: float, edge: float = 0.04) -> float:
     return ramp(value, low - edge, low) * (1.0 - ramp(value, high, high + edge))
 
 
-def ellipse(x: np.ndarray, y: np.ndarray, *, centre: tuple[float, float], radii: tuple[float, float],
-            angle: float = 0.0) -> np.ndarray:
+def ellipse(
+    x: np.ndarray, y: np.ndarray, *, centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0
+) -> np.ndarray:
     """Returns the approximate signed distance in mm to an ellipse's edge, positive inside, `[H, W]`."""
     cosine, sine = float(np.cos(angle)), float(np.sin(angle))
     dx, dy = x - centre[0], y - centre[1]
@@ -54,8 +55,9 @@ def ellipse(x: np.ndarray, y: np.ndarray, *, centre: tuple[float, float], radii:
     return (1.0 - norm(u, v)) * min(radii)
 
 
-def segment(x: np.ndarray, y: np.ndarray, start: tuple[float, float], end: tuple[float, float]
-            ) -> tuple[np.ndarray, np.ndarray]:
+def segment(
+    x: np.ndarray, y: np.ndarray, start: tuple[float, float], end: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the distance in mm to a line segment and the share 0..1 along it, both `[H, W]`."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = dx * dx + dy * dy

@@ -11,13 +11,13 @@ from medkeras import errors
 from medkeras.data import cases
 from medkeras.data.phantom import anatomy, lesions, patient, scanner
 
-PATIENTS = 240
-SLICES_PER_PATIENT = 5
+PATIENTS = 400
+SLICES_PER_PATIENT = 3
 IMAGE_SIZE = 96
 SEED = 0
 
-_STEP = 0.38
-_OFF_CENTRE = 0.12
+_STEP = 0.32
+_OFF_CENTRE = 0.1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,8 +84,13 @@ class MemoryImages:
         return np.repeat(self._pixels[case.path][:, :, None], channels, axis=2)
 
 
-def slices(*, patients: int = PATIENTS, slices_per_patient: int = SLICES_PER_PATIENT, image_size: int = IMAGE_SIZE,
-           seed: int = SEED) -> Iterator[PhantomSlice]:
+def slices(
+    *,
+    patients: int = PATIENTS,
+    slices_per_patient: int = SLICES_PER_PATIENT,
+    image_size: int = IMAGE_SIZE,
+    seed: int = SEED,
+) -> Iterator[PhantomSlice]:
     """Yields slices patient by patient.
 
     A slice is a pure function of the seed, the patient's number, the slice's number and the image size: how many
@@ -100,8 +105,9 @@ def slices(*, patients: int = PATIENTS, slices_per_patient: int = SLICES_PER_PAT
     Raises:
         ConfigError: A number lies below its least.
     """
-    _check(patients=(patients, 1), slices_per_patient=(slices_per_patient, 1), image_size=(image_size, 16),
-           seed=(seed, 0))
+    _check(
+        patients=(patients, 1), slices_per_patient=(slices_per_patient, 1), image_size=(image_size, 16), seed=(seed, 0)
+    )
     return (
         _slice(who, number, image_size)
         for who in (patient.draw(seed, index) for index in range(patients))
@@ -109,8 +115,13 @@ def slices(*, patients: int = PATIENTS, slices_per_patient: int = SLICES_PER_PAT
     )
 
 
-def load(*, patients: int = PATIENTS, slices_per_patient: int = SLICES_PER_PATIENT, image_size: int = IMAGE_SIZE,
-         seed: int = SEED) -> cases.CaseSet:
+def load(
+    *,
+    patients: int = PATIENTS,
+    slices_per_patient: int = SLICES_PER_PATIENT,
+    image_size: int = IMAGE_SIZE,
+    seed: int = SEED,
+) -> cases.CaseSet:
     """Returns the phantoms as a set of cases, the images in memory as uint8; see `slices` for the arguments."""
     pixels: dict[str, np.ndarray] = {}
     rows = []
@@ -118,8 +129,9 @@ def load(*, patients: int = PATIENTS, slices_per_patient: int = SLICES_PER_PATIE
         pixels[one.case_id] = one.stored()
         rows.append(cases.Case(one.case_id, one.case_id, one.patient_id, one.split, one.label))
     note = f"Simulated head scans, {patients} patients, seed {seed}: no substitute for real data."
-    return cases.CaseSet("phantom", tuple(rows), patient.CLASSES, MemoryImages(pixels), patients_known=True,
-                         notes=(note,))
+    return cases.CaseSet(
+        "phantom", tuple(rows), patient.CLASSES, MemoryImages(pixels), patients_known=True, notes=(note,)
+    )
 
 
 def _check(**numbers: tuple[int, int]) -> None:
@@ -136,9 +148,20 @@ def _slice(who: patient.Patient, number: int, size: int) -> PhantomSlice:
     mask = lesions.paint(who, here, head)
     patient_id = f"phantom{who.seed}-{who.index:05d}"
     return PhantomSlice(
-        image=scanner.acquire(who, here, head, rng), case_id=f"{patient_id}-{number:02d}", patient_id=patient_id,
-        split=who.split, label=who.label, mask=mask, boxes=_boxes(mask), grade=who.grade, treatment=who.treatment,
-        age=who.age, sex=who.sex, time=who.time, event=who.event, spacing_mm=(here.pixel, here.pixel),
+        image=scanner.acquire(who, here, head, rng),
+        case_id=f"{patient_id}-{number:02d}",
+        patient_id=patient_id,
+        split=who.split,
+        label=who.label,
+        mask=mask,
+        boxes=_boxes(mask),
+        grade=who.grade,
+        treatment=who.treatment,
+        age=who.age,
+        sex=who.sex,
+        time=who.time,
+        event=who.event,
+        spacing_mm=(here.pixel, here.pixel),
         position_mm=level * patient.HEIGHT_MM,
     )
 

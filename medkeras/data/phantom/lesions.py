@@ -40,8 +40,7 @@ def _ball(who: patient.Patient, here: anatomy.Frame, *, ragged: float, stretch: 
     return shape + ragged * radius * fields.smooth(who.lesion.ragged, here.level, here.size)
 
 
-def _infiltrating(who: patient.Patient, here: anatomy.Frame, head: tissues.TissueMap
-                  ) -> tuple[np.ndarray, np.ndarray]:
+def _infiltrating(who: patient.Patient, here: anatomy.Frame, head: tissues.TissueMap) -> tuple[np.ndarray, np.ndarray]:
     lesion, room = who.lesion, _brain(who, here)
     ball = np.minimum(_ball(who, here, ragged=0.22, stretch=1.0), room)
     grain = fields.smooth(lesion.ragged[::-1], here.level, here.size)
@@ -55,8 +54,7 @@ def _infiltrating(who: patient.Patient, here: anatomy.Frame, head: tissues.Tissu
     return ball, around
 
 
-def _extra_axial(who: patient.Patient, here: anatomy.Frame, head: tissues.TissueMap
-                 ) -> tuple[np.ndarray, np.ndarray]:
+def _extra_axial(who: patient.Patient, here: anatomy.Frame, head: tissues.TissueMap) -> tuple[np.ndarray, np.ndarray]:
     lesion, inner = who.lesion, anatomy.brain_depth(who, here)
     room = np.minimum(inner, _brain(who, here) + 2.0)
     ball = np.minimum(_ball(who, here, ragged=0.06, stretch=0.8), room - 0.4)

@@ -17,7 +17,7 @@ HEIGHT_MM = 140.0
 LOW_LEVEL = 0.36
 """Below this level a slice shows the skull base, orbits and posterior fossa."""
 
-_WEIGHTING_SHARES = (0.6, 0.2, 0.2)
+_WEIGHTING_SHARES = (0.8, 0.1, 0.1)
 _GRADE_SHARES = {
     "none": (1.0, 0.0, 0.0, 0.0),
     "infiltrating": (0.0, 0.25, 0.35, 0.4),
@@ -25,9 +25,9 @@ _GRADE_SHARES = {
     "sellar": (0.0, 0.45, 0.35, 0.2),
 }
 _MEAN_AGE = {"none": 48.0, "infiltrating": 56.0, "extra_axial": 60.0, "sellar": 46.0}
-_RADIUS_MM = {0: (6.0, 16.0), 1: (6.0, 9.5), 2: (7.5, 13.0), 3: (9.5, 17.0)}
-_CONSPICUITY = {0: (0.0, 0.0), 1: (0.3, 0.7), 2: (0.4, 0.9), 3: (0.55, 1.0)}
-_SELLAR_SHRINK = 0.62
+_RADIUS_MM = {0: (8.0, 20.0), 1: (8.0, 12.0), 2: (10.5, 16.0), 3: (13.0, 21.0)}
+_CONSPICUITY = {0: (0.0, 0.0), 1: (0.5, 0.9), 2: (0.65, 1.0), 3: (0.75, 1.1)}
+_SELLAR_SHRINK = 0.7
 _FALCINE_SHARE = 0.2
 
 
@@ -149,9 +149,20 @@ def draw(seed: int, index: int) -> Patient:
     time, event = survival.draw(rng, grade=grade, age=age, treatment=treatment)
     anatomy = _anatomy(rng, age)
     return Patient(
-        seed=seed, index=index, label=label, split=_split(seed, index), grade=grade, treatment=treatment, age=age,
-        sex="F" if rng.random() < 0.5 else "M", time=round(time, 2), event=event, anatomy=anatomy,
-        lesion=_lesion(rng, label, grade, anatomy), scan=_scan(rng, anatomy), confounders=_confounders(rng, age),
+        seed=seed,
+        index=index,
+        label=label,
+        split=_split(seed, index),
+        grade=grade,
+        treatment=treatment,
+        age=age,
+        sex="F" if rng.random() < 0.5 else "M",
+        time=round(time, 2),
+        event=event,
+        anatomy=anatomy,
+        lesion=_lesion(rng, label, grade, anatomy),
+        scan=_scan(rng, anatomy),
+        confounders=_confounders(rng, age),
     )
 
 
@@ -223,7 +234,7 @@ def _level(rng: np.random.Generator, label: str) -> float:
 
 
 def _oedema(rng: np.random.Generator, label: str, grade: int) -> float:
-    width = {"infiltrating": (3.0, 7.0 + 3.0 * grade), "extra_axial": (-4.0, 3.0 * grade)}.get(label, (0.0, 0.0))
+    width = {"infiltrating": (4.0, 8.0 + 3.0 * grade), "extra_axial": (-4.0, 3.0 * grade)}.get(label, (0.0, 0.0))
     return max(rng.uniform(*width), 0.0)
 
 
@@ -234,8 +245,7 @@ def head_scale(level: float) -> float:
     return math.sqrt(1.0 - ((level - 0.38) / 0.7) ** 2)
 
 
-def _centre(rng: np.random.Generator, label: str, radius: float, level: float, anatomy: Anatomy
-            ) -> tuple[float, float]:
+def _centre(rng: np.random.Generator, label: str, radius: float, level: float, anatomy: Anatomy) -> tuple[float, float]:
     if label == "sellar":
         return rng.normal(0.0, 1.5), rng.normal(-16.0, 3.0)
     side = _side(rng)
@@ -248,7 +258,7 @@ def _centre(rng: np.random.Generator, label: str, radius: float, level: float, a
     if label == "extra_axial":
         reach -= radius * rng.uniform(0.25, 0.6)
     else:
-        reach = min(reach * rng.uniform(0.42, 0.75), reach - 0.7 * radius - 4.0)
+        reach = min(reach * rng.uniform(0.42, 0.7), reach - 0.8 * radius - 4.0)
     return direction[0] * reach, direction[1] * reach
 
 
@@ -274,9 +284,12 @@ def _scan(rng: np.random.Generator, anatomy: Anatomy) -> Scan:
 
 def _confounders(rng: np.random.Generator, age: float) -> Confounders:
     return Confounders(
-        vessels=_dots(rng, int(rng.integers(1, 6)), (0.8, 2.6)),
-        scar=(_side(rng) * rng.uniform(0.3, 0.85), rng.uniform(-0.6, 0.7),
-              rng.uniform(3.5, 10.0) if rng.random() < 0.3 else 0.0),
+        vessels=_dots(rng, int(rng.integers(1, 6)), (0.8, 1.9)),
+        scar=(
+            _side(rng) * rng.uniform(0.3, 0.85),
+            rng.uniform(-0.6, 0.7),
+            rng.uniform(3.5, 10.0) if rng.random() < 0.2 else 0.0,
+        ),
         scar_level=rng.normal(0.0, 0.04),
         spots=_dots(rng, int(rng.poisson(max(age - 40.0, 2.0) / 14.0)), (1.0, 2.8)),
         choroid=(rng.uniform(0.0, 3.6), rng.uniform(0.0, 3.6)),

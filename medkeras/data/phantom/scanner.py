@@ -9,13 +9,29 @@ from scipy import ndimage
 
 from medkeras.data.phantom import anatomy, fields, patient, tissues
 
-SIGNAL = types.MappingProxyType({
-    "air": (4, 4, 4), "muscle": (78, 52, 70), "fat": (205, 165, 150), "bone": (16, 14, 16), "marrow": (120, 95, 85),
-    "csf": (30, 225, 24), "grey": (76, 130, 130), "white": (122, 90, 100), "nuclei": (98, 108, 116),
-    "dura": (112, 40, 70), "vessel": (205, 26, 48), "eye": (34, 225, 30), "gland": (165, 110, 120),
-    "calcium": (46, 30, 34), "scar": (36, 210, 34), "spot": (92, 165, 172), "oedema": (74, 178, 188),
-    "necrosis": (52, 205, 110), "core": (205, 158, 172),
-})
+SIGNAL = types.MappingProxyType(
+    {
+        "air": (4, 4, 4),
+        "muscle": (78, 52, 70),
+        "fat": (205, 165, 150),
+        "bone": (16, 14, 16),
+        "marrow": (120, 95, 85),
+        "csf": (30, 225, 24),
+        "grey": (76, 130, 130),
+        "white": (122, 90, 100),
+        "nuclei": (98, 108, 116),
+        "dura": (112, 40, 70),
+        "vessel": (205, 26, 48),
+        "eye": (34, 225, 30),
+        "gland": (165, 110, 120),
+        "calcium": (46, 30, 34),
+        "scar": (36, 210, 34),
+        "spot": (92, 165, 172),
+        "oedema": (74, 178, 188),
+        "necrosis": (52, 205, 110),
+        "core": (225, 158, 172),
+    }
+)
 """Signal of each tissue, 0..255, in the weightings T1 after contrast, T2 and FLAIR."""
 
 
@@ -31,8 +47,7 @@ def contrast(who: patient.Patient) -> np.ndarray:
     return signal.astype(np.float32)
 
 
-def acquire(who: patient.Patient, here: anatomy.Frame, head: tissues.TissueMap, rng: np.random.Generator
-            ) -> np.ndarray:
+def acquire(who: patient.Patient, here: anatomy.Frame, head: tissues.TissueMap, rng: np.random.Generator) -> np.ndarray:
     """Returns the magnitude image of a slice, float32 `[H, W]`, 0..255."""
     scan = who.scan
     signal = np.tensordot(contrast(who), head.shares, axes=1)

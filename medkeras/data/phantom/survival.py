@@ -18,9 +18,7 @@ FOLLOW_UP_MONTHS = (12.0, 96.0)
 def log_hazard(grade: int, age: float, treatment: int) -> float:
     """Returns the log hazard ratio against an untreated patient of grade 0 and the reference age."""
     return (
-        LOG_HAZARD_GRADE * grade
-        + LOG_HAZARD_DECADE * (age - REFERENCE_AGE) / 10.0
-        + LOG_HAZARD_TREATMENT * treatment
+        LOG_HAZARD_GRADE * grade + LOG_HAZARD_DECADE * (age - REFERENCE_AGE) / 10.0 + LOG_HAZARD_TREATMENT * treatment
     )
 
 

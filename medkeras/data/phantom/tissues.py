@@ -5,8 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 TISSUES = (
-    "air", "muscle", "fat", "bone", "marrow", "csf", "grey", "white", "nuclei", "dura", "vessel", "eye", "gland",
-    "calcium", "scar", "spot", "oedema", "necrosis", "core",
+    "air",
+    "muscle",
+    "fat",
+    "bone",
+    "marrow",
+    "csf",
+    "grey",
+    "white",
+    "nuclei",
+    "dura",
+    "vessel",
+    "eye",
+    "gland",
+    "calcium",
+    "scar",
+    "spot",
+    "oedema",
+    "necrosis",
+    "core",
 )
 
 
