@@ -5,37 +5,20 @@ Exit code 0: done; 1: our fault; 2: a mistake in the command, the data or the mo
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from absl import app, flags
 
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what native libraries say of themselves while they load off the terminal; Python's errors still show."""
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
-
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it has no effect
-with quiet():
-    import medkeras
-    import pipelines
-    from medkeras import errors
+import medkeras
+import pipelines
+from medkeras import config, errors
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", None, "train, evaluate, predict or export")
@@ -53,21 +36,23 @@ HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 
 
 def train() -> dict[str, Any]:
-    published = medkeras.train(settings(), output=FLAGS.output or "saved_models", workdir=FLAGS.workdir)
+    chosen = settings()
+    published = public("train")(chosen, output=FLAGS.output or "saved_models", workdir=FLAGS.workdir)
     show_metrics(published.metrics)
     print(f"\nmodel   {published.folder}\nreport  {published.folder / 'report.html'}\nrun     {published.run}")
     return {"model": str(published.folder), "run": str(published.run), "metrics": published.metrics["metrics"]}
 
 
 def evaluate() -> dict[str, Any]:
-    evaluated = medkeras.evaluate(required("model"), settings(), output=FLAGS.output)
+    model, chosen = required("model"), settings()
+    evaluated = public("evaluate")(model, chosen, output=FLAGS.output)
     show_metrics(evaluated.metrics)
     print(f"\nreport  {evaluated.folder / 'report.html'}")
     return {"output": str(evaluated.folder), "metrics": evaluated.metrics["metrics"]}
 
 
 def predict() -> dict[str, Any]:
-    predicted = medkeras.predict(required("model"), FLAGS.input, heatmaps=FLAGS.heatmaps)
+    predicted = public("predict")(required("model"), FLAGS.input, heatmaps=FLAGS.heatmaps)
     if FLAGS.output:
         with open(FLAGS.output, "w", encoding="utf-8") as file:
             file.write(predicted.to_csv())
@@ -80,7 +65,7 @@ def predict() -> dict[str, Any]:
 
 
 def export() -> dict[str, Any]:
-    folder = medkeras.export(required("model"), output=FLAGS.output or "saved_models")
+    folder = public("export")(required("model"), output=FLAGS.output or "saved_models")
     print(f"model   {folder}")
     return {"model": str(folder)}
 
@@ -90,15 +75,28 @@ MODES: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
 )
 
 
-def settings() -> medkeras.Config:
+def public(name: str) -> Callable[..., Any]:
+    """Returns a public function of medkeras, keeping off the terminal what native libraries say while they load."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        return getattr(medkeras, name)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def settings() -> config.Config:
     """Returns the recipe's settings, or the defaults, with --data and --set laid over them."""
-    config = recipe(FLAGS.recipe) if FLAGS.recipe else medkeras.Config()
+    chosen = recipe(FLAGS.recipe) if FLAGS.recipe else config.Config()
     if FLAGS.data is not None:
-        config = config.override({"data.source": FLAGS.data})
-    return config.override(FLAGS.set)
+        chosen = chosen.override({"data.source": FLAGS.data})
+    return chosen.override(FLAGS.set)
 
 
-def recipe(name: str) -> medkeras.Config:
+def recipe(name: str) -> config.Config:
     known = [module.name for module in pkgutil.iter_modules(pipelines.__path__)]
     if name not in known:
         raise errors.ConfigError(errors.unknown("recipe", name, known))

@@ -1,0 +1,217 @@
+"""Every data scheme, and every mistake that a user makes with one."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medkeras import config, errors
+from medkeras.data import arrays, cases, schemes
+
+
+def write_image(path: pathlib.Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), value, np.uint8)).save(path)
+
+
+def tree(root: pathlib.Path, *folders: str, count: int = 12) -> str:
+    for folder in folders:
+        for i in range(count):
+            write_image(root / folder / f"{i:02d}.png", i)
+    return f"folder:{root}"
+
+
+def load(source: str, **overrides: object) -> cases.CaseSet:
+    settings = config.Config().override({"data.source": source, **overrides})
+    return schemes.load(settings.data, seed=settings.seed)
+
+
+def table(path: pathlib.Path, header: str, *rows: str) -> str:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return f"csv:{path}"
+
+
+@pytest.mark.parametrize("training, testing", [("Training", "Testing"), ("train", "test"), ("TRAIN", "Test")])
+def test_folder_keeps_the_splits_it_finds(tmp_path, training, testing) -> None:
+    found = load(tree(tmp_path, f"{training}/b", f"{training}/a", f"{testing}/b", f"{testing}/a"))
+    assert found.classes == ("a", "b")
+    counts = cases.counts(found.cases)
+    assert counts["test"] == {"a": 12, "b": 12}
+    assert {label: counts["train"][label] + counts["validation"][label] for label in "ab"} == {"a": 12, "b": 12}
+
+
+def test_folder_without_splits_is_carved_and_counts_what_it_leaves_aside(tmp_path) -> None:
+    source = tree(tmp_path, "cat", "dog/deeper", count=20)
+    (tmp_path / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / "cat" / ".hidden.png").write_text("not seen")
+    found = load(source)
+    assert found.classes == ("cat", "dog")
+    assert len(found.cases) == 40
+    assert any("1 files are not images by their names" in note and "notes.txt" in note for note in found.notes)
+    assert found.cases[20].case_id == "dog/deeper/00.png"
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        ([], "needs class folders with images"),
+        (["only"], "two classes or more. Received: only"),
+        (["train/a", "train/b", "strange/a"], "only split folders .* Received: 'strange'"),
+    ],
+)
+def test_folder_mistakes(tmp_path, folders, message) -> None:
+    with pytest.raises(errors.DataError, match=message):
+        load(tree(tmp_path, *folders))
+
+
+def test_an_empty_class_folder_and_a_missing_folder_are_refused(tmp_path) -> None:
+    source = tree(tmp_path, "a", "b")
+    (tmp_path / "c").mkdir()
+    with pytest.raises(errors.DataError, match="Every class folder holds an image. Received: .*/c, without one"):
+        load(source)
+    with pytest.raises(errors.DataError, match="needs a folder that exists. Received: '/no/such/folder'"):
+        load("folder:/no/such/folder")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("foldr:x", "Unknown data scheme; did you mean 'folder'"),
+        ("folder:", "Data are written folder:PLACE"),
+        ("csv", "Data are written csv:PLACE"),
+    ],
+)
+def test_a_source_that_is_not_scheme_and_place(source, message) -> None:
+    with pytest.raises(errors.ConfigError, match=message):
+        load(source)
+
+
+def test_csv_reads_patients_splits_and_labels(tmp_path) -> None:
+    rows = [f"i/{i}.png,{'xy'[i % 2]},P{i // 2},{('train', 'val', 'test')[i // 2 % 3]}" for i in range(12)]
+    found = load(table(tmp_path / "t.csv", "path,label,patient_id,split", *rows))
+    assert found.patients_known
+    assert found.notes == ()
+    assert found.cases[5] == cases.Case("i/5.png", str(tmp_path / "i/5.png"), "P2", "test", "y")
+
+
+def test_csv_orders_numbers_by_value_and_joins_several_labels(tmp_path) -> None:
+    rows = [f"{i}.png,{labels}" for i, labels in enumerate(["10", "9|10", "", "9"] * 10)]
+    found = load(table(tmp_path / "t.csv", "path,labels", *rows))
+    assert found.multilabel
+    assert found.classes == ("9", "10")
+    assert [case.labels for case in found.cases[:4]] == [("10",), ("9", "10"), (), ("9",)]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        ("path,lable", ["a.png,x"], "has the column 'label'; is 'lable' meant"),
+        ("file,label", ["a.png,x"], "has the column 'path'"),
+        ("path,label", ["a.png,x", "a.png,y"], "each path stands in one row. Received: 'a.png' twice, labelled 'x' and 'y'"),
+        ("path,label", ["a.png,x", "b.png,"], "'label' is filled in every row. Received: line 3"),
+        ("path,label", ["a.png"], "as many cells as the header. Received: line 2"),
+        ("path,label,split", ["a.png,x,hold-out"], "a split is train, validation or test. Received: 'hold-out' in line 2"),
+        ("path,label", [], "a header and at least one row"),
+        ("case_id,path,label", ["1,a.png,x", "1,b.png,y"], "each case_id stands in one row"),
+    ],
+)
+def test_csv_mistakes_name_the_file_and_the_line(tmp_path, header, rows, message) -> None:
+    with pytest.raises(errors.DataError, match=message) as caught:
+        load(table(tmp_path / "t.csv", header, *rows))
+    assert str(tmp_path / "t.csv") in str(caught.value)
+
+
+def test_csv_repeats_are_found_by_the_file_that_is_meant(tmp_path) -> None:
+    with pytest.raises(errors.DataError, match="each path stands in one row"):
+        load(table(tmp_path / "t.csv", "path,label", "a.png,x", "./a.png,y"))
+
+
+def archive(path: pathlib.Path, **arrays_: np.ndarray) -> str:
+    np.savez(path, **arrays_)
+    return f"npz:{path}"
+
+
+def test_npz_in_the_medmnist_layout(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 6, 5, 3), np.uint8)
+    labels = np.arange(30)[:, None] % 3
+    found = load(
+        archive(
+            tmp_path / "set.npz",
+            train_images=images, train_labels=labels, val_images=images[:6], val_labels=labels[:6],
+            test_images=images[:9], test_labels=labels[:9],
+        )
+    )  # fmt: skip
+    assert found.classes == ("0", "1", "2")
+    assert cases.counts(found.cases)["test"] == {"0": 3, "1": 3, "2": 3}
+    last = found.cases[-1]
+    assert last.label == "2"
+    assert np.array_equal(found.images.read(last, 3), images[8])
+    assert found.images.header(last) == cases.ImageHeader(6, 5, 3, "uint8")
+
+
+def test_npz_multi_hot_labels_become_several_labels(tmp_path) -> None:
+    labels = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]] * 20)
+    images = np.zeros((60, 4, 4), np.uint16)
+    found = load(archive(tmp_path / "m.npz", train_images=images, train_labels=labels))
+    assert found.multilabel
+    assert [case.labels for case in found.cases[:3]] == [("0", "2"), (), ("1",)]
+
+
+@pytest.mark.parametrize(
+    ("arrays_", "message"),
+    [
+        ({"images": np.zeros(3)}, "has train_images and train_labels. Received: images"),
+        ({"train_images": np.zeros((2, 4, 4, 4, 4)), "train_labels": np.zeros((2, 1))}, r"\[N, H, W\] or"),
+        ({"train_images": np.zeros((2, 4, 4)), "train_labels": np.zeros((3, 1))}, "Received: 2 images, 3 labels"),
+        ({"train_images": np.array(["a"]), "train_labels": np.zeros((1, 1))}, "numbers. Received"),
+    ],
+)
+def test_npz_mistakes(tmp_path, arrays_, message) -> None:
+    with pytest.raises(errors.BadInputError, match=message):
+        load(archive(tmp_path / "bad.npz", **arrays_))
+
+
+def test_npz_refuses_what_is_no_archive_and_never_unpickles(tmp_path) -> None:
+    (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "pickle.npz", train_images=np.array([{}], object), train_labels=np.zeros((1, 1)))
+    for name in ("text.npz", "pickle.npz"):
+        with pytest.raises(errors.BadInputError, match="is not a readable .npz archive"):
+            load(f"npz:{tmp_path / name}")
+
+
+def test_spooled_images_come_back_at_random(tmp_path) -> None:
+    spool = arrays.SpooledImages()
+    rng = np.random.default_rng(1)
+    images = [rng.integers(0, 256, (3 + i, 4, 3), np.uint8) for i in range(5)]
+    for i, image in enumerate(images):
+        spool.append(str(i), image)
+    for i in (3, 0, 4):
+        case = cases.Case(case_id=str(i), path=str(i), patient_id="")
+        assert np.array_equal(spool.read(case, 3), images[i])
+        assert spool.header(case).height == 3 + i
+
+
+def test_colour_becomes_luminance_and_grey_is_repeated() -> None:
+    colour = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], np.uint8)
+    assert arrays.with_channels(colour, 1)[..., 0].tolist() == [[76, 150, 29, 9]]
+    assert arrays.with_channels(colour[..., 0], 3).tolist() == [[[255] * 3, [0] * 3, [0] * 3, [9] * 3]]
+
+
+def test_the_real_chest_xrays_keep_their_given_splits(real_data) -> None:
+    found = load(f"npz:{real_data / 'pneumoniamnist_subset.npz'}")
+    counts = cases.counts(found.cases)
+    assert {split: sum(row.values()) for split, row in counts.items()} == {"train": 3882, "validation": 524, "test": 624}
+
+
+def test_a_written_table_of_a_phantom_reads_back(tmp_path) -> None:
+    from_memory = load("phantom")
+    rows = [(case.case_id, case.label, case.patient_id, case.split) for case in from_memory.cases]
+    with open(tmp_path / "p.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "label", "patient_id", "split"), *rows])
+    again = load(f"csv:{tmp_path / 'p.csv'}")
+    assert [(case.case_id, case.label, case.split) for case in again.cases] == [(r[0], r[1], r[3]) for r in rows]

@@ -1,0 +1,105 @@
+"""Splits: kept where given, carved by patient where not."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+
+import pytest
+
+from medkeras import errors
+from medkeras.data import arrays, cases, split
+
+
+def make(rows: list[tuple[str, str, str]], *, patients_known: bool = True) -> cases.CaseSet:
+    """Returns a set of (patient, label, split) rows."""
+    members = tuple(
+        cases.Case(case_id=f"c{i}", path=f"c{i}", patient_id=patient, split=name, label=label)
+        for i, (patient, label, name) in enumerate(rows)
+    )
+    classes = tuple(sorted({label for _, label, _ in rows}))
+    return cases.CaseSet("made", members, classes, arrays.ArrayImages({}), patients_known=patients_known)
+
+
+def carve(case_set: cases.CaseSet, seed: int = 0) -> cases.CaseSet:
+    return split.complete(case_set, validation=0.15, test=0.2, seed=seed)
+
+
+def test_carving_is_by_patient_stratified_and_seeded() -> None:
+    rows = [(f"p{i // 5}", "ab"[(i // 5) % 2], "") for i in range(1000)]
+    done = carve(make(rows))
+    owner = collections.defaultdict(set)
+    for case in done.cases:
+        owner[case.patient_id].add(case.split)
+    assert all(len(splits) == 1 for splits in owner.values())
+    counts = cases.counts(done.cases)
+    assert counts == {
+        "train": {"a": 340, "b": 340},
+        "validation": {"a": 60, "b": 60},
+        "test": {"a": 100, "b": 100},
+    }
+    assert [case.split for case in carve(make(rows)).cases] == [case.split for case in done.cases]
+    assert [case.split for case in carve(make(rows), seed=1).cases] != [case.split for case in done.cases]
+    assert [case.case_id for case in done.cases] == [f"c{i}" for i in range(1000)]
+
+
+def test_given_splits_are_kept_and_validation_is_carved_from_training_alone() -> None:
+    rows = [(f"p{i}", "ab"[i % 2], "train" if i < 80 else "test") for i in range(100)]
+    case_set = make(rows, patients_known=False)
+    done = carve(case_set)
+    assert [case.split for case in done.cases[80:]] == ["test"] * 20
+    assert {case.split for case in done.cases[:80]} == {"train", "validation"}
+    assert any("no validation split" in note for note in done.notes)
+    assert any("names no patients" in note or "name no patients" in note for note in done.notes)
+
+
+def test_all_three_splits_given_change_nothing() -> None:
+    rows = [(f"p{i}", "ab"[i % 2], cases.SPLITS[i % 3]) for i in range(60)]
+    done = carve(make(rows))
+    assert [case.split for case in done.cases] == [name for _, _, name in rows]
+    assert done.notes == ()
+
+
+def test_a_patient_in_two_splits_is_refused_without_naming_the_patient() -> None:
+    rows = [("secret", "a", "train"), ("secret", "b", "test"), ("q", "a", "train"), ("r", "b", "train")]
+    with pytest.raises(errors.DataError, match=r"stay in one split.*'c0' \(train\) and 'c1' \(test\)") as caught:
+        carve(make(rows))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_class_of_the_test_split_that_training_lacks_is_refused() -> None:
+    rows = [(f"p{i}", "ab"[i % 2], "train") for i in range(40)] + [("z", "c", "test")]
+    with pytest.raises(errors.DataError, match="Received: 'c' in test only"):
+        carve(make(rows))
+
+
+def test_too_few_patients_to_carve_is_refused_with_the_numbers() -> None:
+    with pytest.raises(errors.DataError, match="Received: 2 patients, 2 classes"):
+        carve(make([("p", "a", ""), ("q", "b", "")]))
+
+
+def test_a_patient_with_two_classes_counts_as_the_rarer_one() -> None:
+    rows = [(f"p{i}", "common", "") for i in range(40)]
+    rows += [(f"p{i}", "rare", "") for i in range(10)]
+    done = carve(make(rows))
+    rare = collections.Counter(case.split for case in done.cases if case.label == "rare")
+    assert rare == {"train": 7, "validation": 1, "test": 2}
+
+
+def test_the_written_split_reads_back(tmp_path) -> None:
+    done = carve(make([(f"p{i}", "ab"[i % 2], "") for i in range(100)]))
+    split.write_csv(done, tmp_path / "split.csv")
+    with open(tmp_path / "split.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["case_id"], row["split"]) for row in rows] == [(case.case_id, case.split) for case in done.cases]
+
+
+def test_multilabel_cases_are_carved_by_their_rarest_label() -> None:
+    base = make([(f"p{i}", "", "") for i in range(100)])
+    members = [
+        dataclasses.replace(case, labels=("a", "b") if i % 10 == 0 else ("a",)) for i, case in enumerate(base.cases)
+    ]
+    done = carve(dataclasses.replace(base, cases=tuple(members), classes=("a", "b"), multilabel=True))
+    both = collections.Counter(case.split for case in done.cases if "b" in case.labels)
+    assert both == {"train": 7, "validation": 1, "test": 2}
