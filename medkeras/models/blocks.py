@@ -75,7 +75,8 @@ def inverted_residual(
         strides=stride,
         padding="same",
         use_bias=False,
-        depthwise_initializer="he_normal",
+        # By fan-out: Keras counts every channel in the fan-in of a depthwise kernel, which sees but one.
+        depthwise_initializer=keras.initializers.VarianceScaling(2.0, mode="fan_out"),
         name=f"{name}_depthwise_conv",
     )(x)
     x = norm(x, epsilon=1e-3, name=f"{name}_depthwise")

@@ -81,7 +81,7 @@ class _Tensor:
     def of(self, values: np.ndarray) -> np.ndarray:
         """Returns a copy of the view, which must lie inside the storage and repeat nothing."""
         spans = [(size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True)]
-        inside = 0 <= self.offset and self.offset + sum(spans) < values.size and math.prod(self.shape) <= values.size
+        inside = self.offset >= 0 and self.offset + sum(spans) < values.size and math.prod(self.shape) <= values.size
         if not inside or min((*self.shape, *self.strides, 1)) < 0 or 0 in self.shape:
             raise errors.ModelError(f"A tensor lies inside its storage. Received: {self}")
         strides = [stride * values.itemsize for stride in self.strides]
@@ -122,6 +122,8 @@ def _read(stream: io.BytesIO) -> dict[str, np.ndarray]:
         raise errors.ModelError(f"A state dict holds tensors only. Received: {len(state) - len(tensors)} other values")
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     values = {key: _values(stream, storages[key]) for key in keys}
+    if stream.read(1):
+        raise errors.ModelError(f"A weights file ends with its last storage. Received: more at {stream.tell() - 1}")
     return {key: tensor.of(values[tensor.storage.key]) for key, tensor in tensors.items()}
 
 
