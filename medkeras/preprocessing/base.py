@@ -10,13 +10,14 @@ import tensorflow as tf
 
 from medkeras import errors
 
-Size: TypeAlias = "int | tf.Tensor"
+Size: TypeAlias = int | tf.Tensor
 
 
 class PixelLayer(keras.layers.Layer):
     """A layer on pixel values: float32 out, whatever the mixed-precision policy.
 
-    Half precision keeps eleven bits, fewer than a 16-bit scan has, so pixel values never go through it.
+    Half precision keeps eleven bits, fewer than a 16-bit scan has, so pixel values never go through it. There are no
+    weights, so a layer is built when it is made.
 
     Args:
         **options: Options of `keras.layers.Layer`.
@@ -24,6 +25,7 @@ class PixelLayer(keras.layers.Layer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"dtype": "float32", **options})
+        self.built = True
 
 
 def shape_of(images: tf.Tensor) -> list[Size]:

@@ -176,10 +176,13 @@ class TotalVariationDenoise(base.PixelLayer):
         """Returns float32 `[B, H, W, C]`."""
         images = tf.cast(images, tf.float32)
         scaled = images / base.width(self.value_range)
-        down = across = tf.zeros_like(scaled)
         # The first image that the reference looks at is the noisy one, hence one step less.
-        for _ in range(self.iterations - 1):
-            down, across = self._step(scaled + _divergence(down, across), down, across)
+        down, across = tf.while_loop(
+            lambda down, across: True,
+            lambda down, across: self._step(scaled + _divergence(down, across), down, across),
+            (tf.zeros_like(scaled), tf.zeros_like(scaled)),
+            maximum_iterations=self.iterations - 1,
+        )
         return (scaled + _divergence(down, across)) * base.width(self.value_range)
 
     def _step(self, smooth: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

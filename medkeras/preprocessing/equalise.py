@@ -177,7 +177,9 @@ def _blend(binned: tf.Tensor, maps: tf.Tensor, sides: list[base.Size], counts: l
     """Returns each pixel mapped by its four nearest tiles, weighted bilinearly."""
     batch, height, width, channels = base.shape_of(binned)
     planes = _plane_index(batch, channels)
-    rows, columns = (_around(size, *tile) for size, tile in zip((height, width), zip(sides, counts, strict=True), strict=True))
+    rows, columns = (
+        _around(size, *tile) for size, tile in zip((height, width), zip(sides, counts, strict=True), strict=True)
+    )
     blended = tf.zeros_like(binned, tf.float32)
     for row, row_weight in rows:
         for column, column_weight in columns:
