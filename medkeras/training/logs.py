@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -23,15 +24,17 @@ class LazyLogs(dict[str, float]):
     it or change it; most look only at some steps, or never.
 
     Args:
+        names: The keys that `read` will give.
         read: Returns the content; called at most once.
 
-    >>> logs = LazyLogs(lambda: {"loss": 0.5})
+    >>> logs = LazyLogs(["loss"], lambda: {"loss": 0.5})
     >>> logs["loss"], "accuracy" in logs, dict(logs), bool(logs)
     (0.5, False, {'loss': 0.5}, True)
     """
 
-    def __init__(self, read: Callable[[], dict[str, float]]) -> None:
-        super().__init__()
+    def __init__(self, names: Iterable[str], read: Callable[[], dict[str, float]]) -> None:
+        # Without the keys, the json module would write an empty object and never ask.
+        super().__init__(dict.fromkeys(names, math.nan))
         self._read: Callable[[], dict[str, float]] | None = read
 
     def fill(self) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from medkeras import errors
-from medkeras.training import logs as logs_lib
 from medkeras.training import step as step_lib
 
 # Steps between two looks at the losses: a look waits for the device.
@@ -132,7 +131,7 @@ class _Run:
             self._callbacks.on_train_batch_begin(step)
             losses.append(self._steps.train(next(stream), number))
             # CallbackList would turn the logs into numbers, and so wait for the device, at every step.
-            logs = logs_lib.LazyLogs(self._steps.training.read)
+            logs = self._steps.training.lazy()
             for callback in self._callbacks.callbacks:
                 callback.on_train_batch_end(step, logs)
             if self._model.stop_training:
@@ -157,7 +156,7 @@ class _Run:
         for step, batch in enumerate(self._distributed(batches)):
             self._callbacks.on_test_batch_begin(step)
             self._steps.validate(batch)
-            logs = logs_lib.LazyLogs(self._steps.validation.read)
+            logs = self._steps.validation.lazy()
             for callback in self._callbacks.callbacks:
                 callback.on_test_batch_end(step, logs)
         results = self._steps.validation.read()
@@ -165,7 +164,7 @@ class _Run:
         return results
 
     def _learning_rate(self) -> float:
-        return float(keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+        return float(tf.convert_to_tensor(self._model.optimizer.learning_rate))
 
     def _stream(self) -> Iterator[step_lib.Batch]:
         while True:

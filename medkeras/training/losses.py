@@ -83,8 +83,8 @@ def class_weights(target_counts: np.ndarray) -> np.ndarray:
     Raises:
         errors.DataError: A count is negative, or there is no example at all.
 
-    >>> class_weights(np.array([30, 10])).round(3).tolist()
-    [0.667, 2.0]
+    >>> class_weights(np.array([30, 10, 20])).tolist()
+    [0.6666666865348816, 2.0, 1.0]
     """
     count = np.asarray(target_counts, np.float64)
     if count.ndim != 1 or (count < 0).any() or not count.sum() > 0:

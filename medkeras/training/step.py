@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from medkeras.training import logs
+
 Batch = Mapping[str, Any]
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -35,6 +37,7 @@ class Meters:
     def __init__(self, task: Task) -> None:
         self._loss = keras.metrics.Mean(name="loss")
         self._metrics = task.metrics()
+        self._meters = {"loss": self._loss, **self._metrics}
 
     def update(
         self, target: tf.Tensor, outputs: Mapping[str, tf.Tensor], *, losses: tf.Tensor, weight: tf.Tensor
@@ -46,13 +49,16 @@ class Meters:
 
     def reset(self) -> None:
         """Forgets every example."""
-        for metric in (self._loss, *self._metrics.values()):
-            metric.reset_state()
+        for meter in self._meters.values():
+            meter.reset_state()
 
     def read(self) -> dict[str, float]:
         """Returns the numbers, `loss` first; waits for the device."""
-        meters = {"loss": self._loss, **self._metrics}
-        return {name: float(meter.result()) for name, meter in meters.items()}
+        return {name: float(meter.result()) for name, meter in self._meters.items()}
+
+    def lazy(self) -> logs.LazyLogs:
+        """Returns the numbers, to be read when they are first looked at."""
+        return logs.LazyLogs(self._meters, self.read)
 
 
 class Stepper:

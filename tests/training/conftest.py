@@ -8,6 +8,9 @@ import pytest
 
 from medkeras.training import losses
 
+# Run by test_replicas.py in a process of its own.
+collect_ignore = ["two_replicas.py"]
+
 CLASSES, SIDE, BATCH = 3, 4, 8
 
 

@@ -101,18 +101,6 @@ def test_a_dataset_an_endless_dataset_and_a_list_teach_the_same(make_model, task
         assert numbers == runs[0][1]
 
 
-def test_the_same_seed_gives_the_same_bytes(make_model, task, batches):
-    def weights(seed):
-        keras.utils.set_random_seed(seed)
-        model = make_model(hidden=[keras.layers.Dense(8), keras.layers.Dropout(0.5)])
-        loop.fit(model, loop.Plan(batches, 3, 2), task=task, optimizer=keras.optimizers.AdamW(0.01))
-        return b"".join(variable.numpy().tobytes() for variable in model.trainable_variables)
-
-    first = weights(5)
-    assert weights(5) == first
-    assert weights(6) != first
-
-
 def test_augmentation_sees_epoch_and_index_and_spares_validation(model, task, batches):
     seen = []
 
@@ -139,14 +127,16 @@ def test_frozen_layers_stay(make_model, task, batches):
     assert np.abs(model.layers[-2].kernel.numpy() - head).max() > 0.01
 
 
-def test_whole_number_images_are_cast(model, task, batches):
-    whole = [{**batch, "image": (batch["image"] * 10 + 100).clip(0, 255).astype(np.uint8)} for batch in batches]
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_whole_number_images_are_cast(make_model, task, batches, dtype):
+    whole = [{**batch, "image": (batch["image"] * 10 + 100).clip(0, 255).astype(dtype)} for batch in batches]
     floating = [{**batch, "image": batch["image"].astype(np.float32)} for batch in whole]
-    losses = []
+    kernels = []
     for form in (whole, floating):
-        history = loop.fit(keras.models.clone_model(model), loop.Plan(form, 3, 1), task=task, optimizer=sgd(0.0))
-        losses.append(len(history.history["loss"]))
-    assert losses == [1, 1]
+        model = make_model()
+        loop.fit(model, loop.Plan(form, 3, 1), task=task, optimizer=sgd(1e-4))
+        kernels.append(model.get_weights()[0])
+    np.testing.assert_array_equal(kernels[0], kernels[1])
 
 
 @pytest.mark.parametrize(("bad", "epoch", "step"), [(1, 1, 2), (37, 1, 38), (45, 2, 6)])

@@ -60,7 +60,7 @@ def test_momentum_is_nesterovs():
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_adam_begins_with_steps_of_the_learning_rate(name):
-    actual = one_update([([1.0, -2.0], [1e-2])], optimizer=name, weight_decay=0.0)
+    actual = one_update([([1.0, -2.0], [0.1])], optimizer=name, weight_decay=0.0)
     np.testing.assert_allclose(actual, [0.5, 1.5, 0.5], rtol=1e-4)
 
 

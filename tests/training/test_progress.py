@@ -29,7 +29,7 @@ def run_epoch(shown, clock, *, epoch, steps=10, seconds=1.0, logs=None):
     shown.on_epoch_begin(epoch)
     for step in range(steps):
         clock.now += seconds
-        shown.on_train_batch_end(step, logs or {})
+        shown.on_train_batch_end(step, {} if logs is None else logs)
 
 
 def test_without_a_terminal_an_epoch_is_one_plain_line():
