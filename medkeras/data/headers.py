@@ -1,0 +1,353 @@
+"""What an image file says of itself, read from its first bytes, before any pixel is decoded."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+import struct
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import tifffile
+from PIL import Image
+
+from medkeras import errors
+from medkeras.data import cases, decode
+
+MAX_BYTES = 2**30
+
+_MAGIC = (
+    ("JPEG", 0, b"\xff\xd8\xff"),
+    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
+    ("TIFF", 0, b"II*\x00"),
+    ("TIFF", 0, b"MM\x00*"),
+    ("TIFF", 0, b"II+\x00"),
+    ("TIFF", 0, b"MM\x00+"),
+    ("GIF", 0, b"GIF87a"),
+    ("GIF", 0, b"GIF89a"),
+    ("WebP", 8, b"WEBP"),
+    ("PNM", 0, b"P5"),
+    ("PNM", 0, b"P6"),
+    ("BMP", 0, b"BM"),
+)
+_FOREIGN = (
+    ("DICOM", 128, b"DICM"),
+    ("JPEG 2000", 0, b"\x00\x00\x00\x0cjP  "),
+    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
+    ("HEIF or AVIF", 4, b"ftyp"),
+    ("gzip", 0, b"\x1f\x8b"),
+    ("ZIP", 0, b"PK\x03\x04"),
+    ("PDF", 0, b"%PDF"),
+    ("Photoshop", 0, b"8BPS"),
+    ("HDF5", 0, b"\x89HDF"),
+    ("NIfTI", 344, b"n+1\x00"),
+    ("NumPy", 0, b"\x93NUMPY"),
+)
+_READ = "PNG, JPEG, BMP, TIFF, GIF, WebP, PGM and PPM are read"
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_JPEG_TABLES = (0xC4, 0xC8, 0xCC, 0xDB, 0xDD)
+_REDUCED, _MASK = 1, 4
+_LARGEST_WHOLE_FLOAT32 = 2**24
+
+
+class Refusal(Exception):
+    """Why a file is not read, as one sentence; becomes `BadInputError` where the path is known."""
+
+
+def sniff(path: str) -> cases.ImageHeader:
+    """Reads the header of an image file; the magic bytes decide on the format, not the name.
+
+    Args:
+        path: A file name; bytes that are not UTF-8 are surrogate-escaped, as `os.fsdecode` does.
+
+    Raises:
+        BadInputError: The file cannot be opened, is no regular file, is empty, or has no header that can be read.
+    """
+    try:
+        with open_regular(path) as file:
+            return _PARSERS[kind(file.read(512))](file)
+    except Refusal as refusal:
+        raise errors.BadInputError(path, str(refusal)) from None
+    except (EOFError, struct.error):
+        raise errors.BadInputError(path, "the header is cut short") from None
+    except OSError as error:
+        raise errors.BadInputError(path, f"the file cannot be read ({error.strerror or error})") from None
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Opens a file that is one, and not a folder, a pipe or a device, which might never end.
+
+    Raises:
+        Refusal: Why it cannot be opened.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise Refusal("this is a folder, not an image file")
+        if not stat.S_ISREG(status.st_mode):
+            raise Refusal("this is not a regular file")
+        if not status.st_size:
+            raise Refusal("the file is empty")
+        if status.st_size > MAX_BYTES:
+            raise Refusal(f"an image file has at most {MAX_BYTES} bytes. Received: {status.st_size}")
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise Refusal("there is no such file") from None
+    except PermissionError:
+        raise Refusal("there is no permission to read the file") from None
+    except ValueError:
+        raise Refusal("this is not a file name") from None
+
+
+def kind(head: bytes) -> str:
+    """Names the format that the first bytes of a file tell.
+
+    Raises:
+        Refusal: The format is not read; the sentence says what the file looks like.
+    """
+    for name, offset, magic in _MAGIC:
+        if head.startswith(magic, offset):
+            return name
+    for name, offset, magic in _FOREIGN:
+        if head.startswith(magic, offset):
+            raise Refusal(f"{_READ}. Received: a file that looks like {name}")
+    if all(byte >= 0x20 or byte in b"\t\n\f\r" for byte in head):
+        raise Refusal(f"{_READ}. Received: a file that looks like text")
+    raise Refusal(f"{_READ}. Received: a file that begins with the bytes {head[:8].hex(' ')}")
+
+
+def exif_orientation(tiff: bytes) -> int:
+    """Returns the orientation 1..8 that an Exif TIFF structure states in its first directory; 1 where it states none.
+
+    Reference:
+        CIPA DC-008 (EXIF 2.32), 4.6.4 A: tag 0x0112, one SHORT.
+    """
+    order = "<" if tiff[:1] == b"I" else ">"
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+        for index in range(min(entries, decode.MAX_SEGMENTS)):
+            tag, form, _, value = struct.unpack_from(f"{order}HHIH", tiff, directory + 2 + 12 * index)
+            if (tag, form) == (decode.ORIENTATION_TAG, decode.SHORT):
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def tiff_page(file: tifffile.TiffFile) -> Any:
+    """Returns the one picture of a TIFF file, a `tifffile.TiffPage`; previews and masks are passed over.
+
+    Raises:
+        Refusal: The file holds several pictures, or one that is not read.
+    """
+    first, *others = itertools.islice(file.pages, decode.MAX_SEGMENTS)
+    for page in others:
+        aside = int(page.subfiletype) & (_REDUCED | _MASK)
+        if not aside and page.imagewidth * page.imagelength >= first.imagewidth * first.imagelength:
+            raise Refusal("a TIFF holds one picture; several of its pages are pictures: save each as a file of its own")
+    photometric = getattr(first.photometric, "name", str(first.photometric))
+    colours = first.samplesperpixel - len(first.extrasamples)
+    if _TIFF_COLOURS.get(photometric) != colours or first.imagedepth != 1:
+        raise Refusal(f"a TIFF is grey, RGB, palette or CMYK. Received: {photometric}, {colours} colours a pixel")
+    if any(offset + count > file.filehandle.size or not count
+           for offset, count in zip(first.dataoffsets, first.databytecounts, strict=False)):  # fmt: skip
+        raise Refusal("the TIFF data end early: the file is truncated")
+    return first
+
+
+_TIFF_COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
+
+
+def tiff_orientation(page: Any) -> int:
+    """Returns the orientation 1..8 of a `tifffile.TiffPage`."""
+    tag = page.tags.get(decode.ORIENTATION_TAG)
+    return tag.value if tag is not None and tag.value in range(1, 9) else 1
+
+
+def _header(height: int, width: int, channels: int, *, dtype: str = "uint8", orientation: int = 1,
+            native: bool = True) -> cases.ImageHeader:  # fmt: skip
+    if not height or not width:
+        raise Refusal(f"an image has at least one row and one column. Received: {height} rows, {width} columns")
+    if height * width > decode.MAX_PIXELS:
+        raise Refusal(f"an image has at most {decode.MAX_PIXELS} pixels. Received: {height} rows, {width} columns")
+    if orientation >= 5:
+        height, width = width, height
+    return cases.ImageHeader(height, width, channels, dtype, native)
+
+
+def _take(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) < count:
+        raise EOFError
+    return data
+
+
+def _png(file: BinaryIO) -> cases.ImageHeader:
+    file.seek(8)
+    length, name, width, height, depth, colour = struct.unpack(">I4sIIBB", _take(file, 18))
+    if (length, name) != (13, b"IHDR") or depth not in _PNG_DEPTHS.get(colour, ()):
+        raise Refusal("the PNG header is damaged")
+    dtype = "uint16" if depth == 16 else "uint8"
+    file.seek(33)
+    orientation = exif_orientation(_png_exif(file))
+    return _header(height, width, 1 if colour in (0, 4) else 3, dtype=dtype, orientation=orientation)
+
+
+def _png_exif(file: BinaryIO) -> bytes:
+    for _ in range(decode.MAX_SEGMENTS):
+        length, name = struct.unpack(">I4s", _take(file, 8))
+        if name == b"eXIf":
+            return _take(file, length)
+        if name == b"IDAT":
+            return b""
+        file.seek(length + 4, os.SEEK_CUR)
+    raise Refusal(f"a PNG has at most {decode.MAX_SEGMENTS} chunks before its pixels")
+
+
+def _jpeg(file: BinaryIO) -> cases.ImageHeader:
+    file.seek(2)
+    orientation = 0
+    for _ in range(decode.MAX_SEGMENTS):
+        mark, code = _take(file, 2)
+        if mark != 0xFF:
+            raise Refusal("the JPEG header is damaged")
+        if code == 0xFF:
+            file.seek(-1, os.SEEK_CUR)
+            continue
+        (length,) = struct.unpack(">H", _take(file, 2))
+        if 0xC0 <= code <= 0xCF and code not in _JPEG_TABLES:
+            return _jpeg_frame(code, _take(file, 6), orientation or 1)
+        if code < 0xE0 and code not in _JPEG_TABLES:
+            raise Refusal("the JPEG header is damaged")
+        body = _take(file, length - 2) if code == 0xE1 and not orientation else b""
+        if body.startswith(b"Exif"):
+            orientation = exif_orientation(body[6:])
+        file.seek(max(length - 2, 0) - len(body), os.SEEK_CUR)
+    raise Refusal(f"a JPEG has at most {decode.MAX_SEGMENTS} segments before its picture")
+
+
+def _jpeg_frame(code: int, frame: bytes, orientation: int) -> cases.ImageHeader:
+    bits, height, width, components = struct.unpack(">BHHB", frame)
+    if code not in (0xC0, 0xC1, 0xC2):
+        raise Refusal("a JPEG is baseline or progressive, Huffman-coded. Received: a lossless, hierarchical or "
+                      "arithmetic-coded one")  # fmt: skip
+    if bits != 8:
+        raise Refusal(f"a JPEG has 8 bits a sample. Received: {bits}")
+    if components not in (1, 3, 4):
+        raise Refusal(f"a JPEG has 1, 3 or 4 components. Received: {components}")
+    return _header(height, width, 1 if components == 1 else 3, orientation=orientation)
+
+
+def _bmp(file: BinaryIO) -> cases.ImageHeader:
+    file.seek(14)
+    (header,) = struct.unpack("<I", _take(file, 4))
+    if header == 12:
+        width, height, _, bits = struct.unpack("<HHHH", _take(file, 8))
+        return _header(height, width, 3, native=False)
+    width, height, _, bits, compression = struct.unpack("<iiHHI", _take(file, 16))
+    used = struct.unpack("<12xI4x", _take(file, 20))[0] or 256
+    native = 40 <= header <= 124 and compression == 0 and bits in (8, 24, 32)
+    channels = 3
+    if native and bits == 8:
+        file.seek(14 + header)
+        table = _take(file, 4 * min(used, 256))
+        channels = 1 if table[0::4] == table[1::4] == table[2::4] else 3
+    return _header(abs(height), max(width, 0), channels, native=native)
+
+
+def _gif(file: BinaryIO) -> cases.ImageHeader:
+    file.seek(6)
+    width, height = struct.unpack("<HH", _take(file, 4))
+    return _header(height, width, 3, native=False)
+
+
+def _webp(file: BinaryIO) -> cases.ImageHeader:
+    file.seek(12)
+    name, data = _take(file, 4), _take(file, 14)
+    if name == b"VP8X":
+        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (8, 11))
+    elif name == b"VP8L":
+        bits = int.from_bytes(data[5:9], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    elif name == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack("<HH", data[10:14]))
+    else:
+        raise Refusal("the WebP header is damaged")
+    _header(height, width, 3)
+    orientation = _pillow_orientation(file)
+    return _header(height, width, 3, orientation=orientation, native=False)
+
+
+def _pillow_orientation(file: BinaryIO) -> int:
+    file.seek(0)
+    try:
+        with Image.open(file, formats=("WEBP",)) as image:
+            return exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\x00\x00"))
+    except Exception:
+        raise Refusal("the WebP data are damaged") from None
+
+
+def pnm_layout(file: BinaryIO) -> tuple[int, int, int, int]:
+    """Reads the header of a binary PGM or PPM, and stops before its pixels.
+
+    Returns:
+        Height, width, channels, and the value of white, 1..65535.
+
+    Reference:
+        netpbm, pgm(5) and ppm(5).
+    """
+    file.seek(0)
+    channels = 1 if file.read(2) == b"P5" else 3
+    width, height, white = (_pnm_number(file) for _ in range(3))
+    if not 1 <= white <= 65535:
+        raise Refusal(f"the white of a PGM or PPM lies between 1 and 65535. Received: {white}")
+    return height, width, channels, white
+
+
+def _pnm_number(file: BinaryIO) -> int:
+    digits = b""
+    for _ in range(2**12):
+        byte = _take(file, 1)
+        if byte == b"#" and not digits:
+            file.readline(2**12)
+        elif byte.isdigit() and len(digits) < 10:
+            digits += byte
+        elif not byte.isspace():
+            break
+        elif digits:
+            return int(digits)
+    raise Refusal("the PGM or PPM header is damaged")
+
+
+def _pnm(file: BinaryIO) -> cases.ImageHeader:
+    height, width, channels, white = pnm_layout(file)
+    return _header(height, width, channels, dtype="uint8" if white < 256 else "uint16", native=False)
+
+
+def _tiff(file: BinaryIO) -> cases.ImageHeader:
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            page = tiff_page(tiff)
+            channels = 1 if page.photometric in (0, 1) else 3
+            return _header(page.imagelength, page.imagewidth, channels, dtype=tiff_dtype(page),
+                           orientation=tiff_orientation(page), native=False)  # fmt: skip
+    except (Refusal, OSError):
+        raise
+    except Exception:
+        raise Refusal("the TIFF header is damaged") from None
+
+
+def tiff_dtype(page: Any) -> str:
+    """Returns the narrowest of `uint8`, `uint16` and `float32` that keeps the values of a `tifffile.TiffPage`."""
+    if page.dtype is None or page.dtype.kind not in "buif":
+        raise Refusal("a TIFF holds whole numbers or floating-point numbers")
+    if page.dtype.kind in "bu" and page.dtype.itemsize <= 2:
+        return "uint16" if page.dtype.itemsize == 2 and page.photometric != 3 else "uint8"
+    return "float32"
+
+
+_PARSERS: dict[str, Callable[[BinaryIO], cases.ImageHeader]] = {
+    "BMP": _bmp, "GIF": _gif, "JPEG": _jpeg, "PNG": _png, "PNM": _pnm, "TIFF": _tiff, "WebP": _webp,
+}  # fmt: skip
