@@ -29,6 +29,7 @@ _DASHES = ("-", (0, (4, 1.5)))
 _MOST_CURVES = 10
 _MOST_POINTS = 300
 _FONT = 9.5
+_LEGEND_ROW = 0.175
 _STYLE: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -137,8 +138,7 @@ def score_histogram(table: tables.Predictions, target: np.ndarray) -> mpl_figure
     """Draws how probabilities spread: by true class for two classes, by right and wrong for more."""
     values, groups, label = _score_groups(table, target)
     figure = _figure("scores", 5.2, 4.1)
-    rows = math.ceil(len(groups) / 2)
-    ax = _axes(figure, left=0.62, bottom=0.55 + 0.22 * rows, width=4.35, height=3.3 - 0.22 * rows)
+    ax = _axes(figure, left=0.62, bottom=0.6 + _LEGEND_ROW, width=4.35, height=3.37 - _LEGEND_ROW)
     edges = np.linspace(0, 1, 26)
     for (name, members), color in zip(groups.items(), (_RIGHT, _WRONG), strict=True):
         count, _ = np.histogram(values[members], edges)
@@ -180,7 +180,7 @@ def _legend_below(figure: mpl_figure.Figure, ax: mpl_axes.Axes, *, columns: int)
         frameon=False,
         fontsize=_FONT - 0.5,
         handlelength=2.0,
-        labelspacing=0.3,
+        labelspacing=0.45,
         borderaxespad=0.2,
     )
     for text in legend.get_texts():
@@ -237,8 +237,8 @@ def _curves(
     longest = max((len(_shortened(table.classes[k], 40)) for k in shown), default=0)
     columns = 2 if longest <= 20 and len(shown) > 1 else 1
     rows = math.ceil(len(shown) / columns)
-    figure = _figure(label, 5.2, 4.1 + 0.21 * max(0, rows - 2))
-    ax = _axes(figure, left=0.62, bottom=0.55 + 0.21 * rows, width=4.35, height=3.4 - 0.21 * min(rows, 2))
+    figure = _figure(label, 5.2, 3.75 + _LEGEND_ROW * rows)
+    ax = _axes(figure, left=0.62, bottom=0.6 + _LEGEND_ROW * rows, width=4.35, height=3.05)
     for place, k in enumerate(shown):
         x, y, area = curve(target[:, k], table.probabilities[:, k])
         color, dashes = SERIES[place % len(SERIES)], _DASHES[place // len(SERIES)]

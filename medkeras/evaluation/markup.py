@@ -77,7 +77,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Iter
 
 def facts(values: Mapping[str, Any]) -> str:
     """Returns names and values as a compact list."""
-    rows = "".join(f"<div><dt>{text(key)}</dt><dd>{text(value)}</dd></div>" for key, value in values.items())
+    rows = "".join(f"<div><dt>{text(key)}</dt><dd>{text(value) or '–'}</dd></div>" for key, value in values.items())
     return f'<dl class="facts">{rows}</dl>'
 
 

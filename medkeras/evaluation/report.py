@@ -136,7 +136,7 @@ def render(report: Report) -> str:
 def automatic_notes(metrics: Mapping[str, Any], predictions: tables.Predictions) -> list[str]:
     """Returns the warnings that follow from the numbers themselves."""
     notes = []
-    if predictions.patient_id == predictions.case_id:
+    if not _names_patients(predictions):
         notes.append(
             "The data name no patients, so each image counts as a patient of its own: where several images are "
             "of one patient, the true intervals are wider, and a patient may be in training and test."
@@ -148,6 +148,10 @@ def automatic_notes(metrics: Mapping[str, Any], predictions: tables.Predictions)
         names = ", ".join(_MEASURES[name][0] for name in flat)
         notes.append(f"Every resample gave the same value, so the interval says nothing: {names}.")
     return notes
+
+
+def _names_patients(predictions: tables.Predictions) -> bool:
+    return predictions.patient_id != predictions.case_id
 
 
 def _is_flat(entry: Mapping[str, float | None]) -> bool:
@@ -163,13 +167,16 @@ def _headline(report: Report) -> str:
         f'<div class="muted">{markup.limits(e)}</div>{markup.bar(e)}</div>'
         for name, e in ((_MEASURES[key][0], metrics["metrics"][key]) for key in ("accuracy", "auroc_macro", "f1_macro"))
     )
-    size = f'{metrics["n"]:,}</div><div class="muted">of {metrics["n_patients"]:,} patients</div></div>'
+    images, patients = f"{metrics['n']:,}", f"of {metrics['n_patients']:,} patients"
+    if not _names_patients(report.predictions):
+        patients = ""
+    interval = f"{_percent(entry['low'])} to {_percent(entry['high'])}"
     return (
         f'<p class="eyebrow">Evaluation report</p><h1>{markup.text(report.title)}</h1>'
-        f'<p class="lead">The model gave {right} {_percent(entry["value"])} of {metrics["n"]:,} images of '
-        f"{metrics['n_patients']:,} patients (95% interval {_percent(entry['low'])} to {_percent(entry['high'])}).</p>"
-        f'<div class="headline">{cards}<div class="card"><div class="name">Images tested</div>'
-        f'<div class="value">{size}</div>'
+        f'<p class="lead">The model gave {right} {_percent(entry["value"])} of {images} images {patients} '
+        f'(95% interval {interval}).</p><div class="headline">{cards}<div class="card">'
+        f'<div class="name">Images tested</div><div class="value">{images}</div><div class="muted">{patients}</div>'
+        "</div></div>"
     )
 
 
@@ -239,7 +246,8 @@ def _confusions(counts: np.ndarray, classes: Sequence[str]) -> str:
     pairs = [divmod(int(i), len(classes)) for i in np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSIONS]]
     rows = [
         [
-            f"{markup.text(classes[true])}, called {markup.text(classes[called])}",
+            markup.text(classes[true]),
+            markup.text(classes[called]),
             f"{wrong[true, called]:,} of {counts[true].sum():,}",
             f"{100 * wrong[true, called] / counts[true].sum():.1f}%",
         ]
@@ -249,7 +257,7 @@ def _confusions(counts: np.ndarray, classes: Sequence[str]) -> str:
     title = "<h3>Most frequent confusions</h3>"
     if not rows:
         return f'<div class="card">{title}<p class="muted">None: every image was called right.</p></div>'
-    table = markup.table(("Truth, and what it was called", "Images", "Share"), rows, numeric=(1, 2))
+    table = markup.table(("Truth", "Called", "Images", "Share"), rows, numeric=(2, 3))
     return f'<div class="card">{title}{table}</div>'
 
 
@@ -259,7 +267,7 @@ def _mistakes(report: Report) -> str:
     cards = "".join(_mistake(mistake) for mistake in report.mistakes[:_MOST_MISTAKES])
     return (
         '<h2>The worst mistakes</h2><p class="muted">The wrong calls that were made with most confidence. '
-        "Beside each image, where one was computed, a heatmap of what spoke for the wrong class: the brighter, "
+        "Beside each image, where one was computed, a heatmap of what spoke for the class it was called: the brighter, "
         f'the more.</p><div class="mistakes">{cards}</div>'
     )
 
