@@ -108,8 +108,10 @@ def _resample(images: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:
     fitted = _fitted((height, width), size) if mode == "pad" else size
     rows = _centred(resize_matrix(height, fitted[0]), size[0])
     columns = _centred(resize_matrix(width, fitted[1]), size[1])
-    planes = tf.matmul(rows, tf.transpose(images, [0, 3, 1, 2]))
-    return tf.transpose(tf.matmul(planes, tf.transpose(columns)), [0, 2, 3, 1])
+    # Products of two plain matrices: TensorFlow 2.21's batched product writes past its buffer where it broadcasts
+    # (tensorflow/tensorflow#117700).
+    by_rows = tf.tensordot(rows, images, axes=[[1], [1]])
+    return tf.transpose(tf.tensordot(columns, by_rows, axes=[[1], [2]]), [2, 1, 0, 3])
 
 
 def _fitted(source: tuple[base.Size, base.Size], target: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:

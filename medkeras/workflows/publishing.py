@@ -20,9 +20,10 @@ UNITS = "the values that the image file stores"
 
 
 def export(model: keras.Model, folder: pathlib.Path, *, task: Any, data: prepare.Prepared) -> None:
-    """Writes the SavedModel and `model.keras`."""
-    saved_model.write(model, folder, task=task, canvas=data.canvas)
-    model.save(folder / KERAS_FILE)
+    """Writes the SavedModel and `model.keras`, without the optimizer's variables."""
+    network = keras.Model(model.input, model.output, name=model.name)
+    saved_model.write(network, folder, task=task, canvas=data.canvas)
+    network.save(folder / KERAS_FILE)
 
 
 def evaluate(
