@@ -34,6 +34,10 @@ _MEASURES = {
     "log_loss": ("Log loss", "surprise at the truth in nats; lower is better"),
     "expected_calibration_error": ("Calibration error", "distance of stated from observed; lower is better"),
 }
+_MULTILABEL_MEANINGS = {
+    "accuracy": "share of images with every label right",
+    "balanced_accuracy": "mean of recall and specificity; mean of the classes",
+}
 _CLASS_MEASURES = {
     "recall": "Recall<br>(sensitivity)",
     "specificity": "Specificity",
@@ -161,7 +165,7 @@ def _is_flat(entry: Mapping[str, float | None]) -> bool:
 def _headline(report: Report) -> str:
     metrics = report.metrics
     entry = metrics["metrics"]["accuracy"]
-    right = "every label of" if report.predictions.multilabel else "the right class to"
+    right = "Every label was right" if report.predictions.multilabel else "The right class was named"
     cards = "".join(
         f'<div class="card"><div class="name">{name}</div><div class="value">{markup.number(e["value"])}</div>'
         f'<div class="muted">{markup.limits(e)}</div>{markup.bar(e)}</div>'
@@ -173,7 +177,7 @@ def _headline(report: Report) -> str:
     interval = f"{_percent(entry['low'])} to {_percent(entry['high'])}"
     return (
         f'<p class="eyebrow">Evaluation report</p><h1>{markup.text(report.title)}</h1>'
-        f'<p class="lead">The model gave {right} {_percent(entry["value"])} of {images} images {patients} '
+        f'<p class="lead">{right} for {_percent(entry["value"])} of {images} images {patients} '
         f'(95% interval {interval}).</p><div class="headline">{cards}<div class="card">'
         f'<div class="name">Images tested</div><div class="value">{images}</div><div class="muted">{patients}</div>'
         "</div></div>"
@@ -189,13 +193,14 @@ def _notes(report: Report) -> str:
 
 
 def _measures(report: Report) -> str:
+    meanings = _MULTILABEL_MEANINGS if report.predictions.multilabel else {}
     rows = [
         [
             name,
             markup.number(entry["value"]),
             markup.limits(entry),
             "" if key == "log_loss" else markup.bar(entry),
-            f'<span class="muted">{meaning}</span>',
+            f'<span class="muted">{meanings.get(key, meaning)}</span>',
         ]
         for key, (name, meaning) in _MEASURES.items()
         for entry in (report.metrics["metrics"][key],)
@@ -207,7 +212,7 @@ def _measures(report: Report) -> str:
         '<span class="scale"><span>0</span><span>1</span></span>',
         "What it is",
     )
-    return f'<h2>Measures</h2><div class="card">{markup.table(header, rows, numeric=(1, 2))}</div>'
+    return f'<h2>Measures</h2><div class="card wide">{markup.table(header, rows, numeric=(1, 2))}</div>'
 
 
 def _classes(report: Report) -> str:

@@ -39,6 +39,7 @@ p { margin: 0 0 12px; max-width: 76ch; }
 .eyebrow { color: var(--muted); font-size: 13px; letter-spacing: 0.06em; text-transform: uppercase; margin: 0; }
 .lead { font-size: 17px; max-width: none; }
 .muted, figcaption { color: var(--muted); font-size: 13.5px; }
+p.muted { max-width: 110ch; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px; }
 .headline { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 16px;
   margin: 24px 0 16px; }
@@ -54,7 +55,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: left; padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--muted); font-size: 13px; font-weight: 600; vertical-align: bottom; }
-tbody th { font-weight: 600; overflow-wrap: anywhere; min-width: 8ch; }
+tbody th { font-weight: 600; overflow-wrap: break-word; max-width: 40ch; }
 td.number, th.number { text-align: right; padding-right: 18px; white-space: nowrap; }
 td small { display: block; color: var(--muted); font-size: 12px; line-height: 1.3; }
 .bar { display: block; width: 150px; height: 14px; }
@@ -85,6 +86,7 @@ img.small { image-rendering: pixelated; }
 .facts dt { color: var(--muted); flex: none; }
 .facts dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line); margin-top: 48px; padding-top: 14px; }
+@media screen and (max-width: 760px) { .wide tr > :nth-child(n + 4) { display: none; } main { padding: 24px 14px; } }
 @media print {
   body { background: #fff; font-size: 11.5px; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; }

@@ -8,7 +8,7 @@ import pytest
 from medkeras.evaluation import predictions as tables
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_table():
     """Builds a table of cases that share patients, with scores that follow the truth and have ties."""
 
@@ -38,7 +38,7 @@ def make_table():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reordered():
     """Returns a table with its cases in another order, or taken several times under new names."""
 
