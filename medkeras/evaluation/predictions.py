@@ -110,7 +110,7 @@ def join_labels(labels: Iterable[str]) -> str:
 def split_labels(text: str) -> tuple[str, ...]:
     r"""Returns the class names that `join_labels` joined.
 
-    >>> split_labels("effusion|mass\|nodule")
+    >>> split_labels(r"effusion|mass\|nodule")
     ('effusion', 'mass|nodule')
     """
     labels, escaped = [""], False
