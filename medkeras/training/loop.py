@@ -145,8 +145,8 @@ class _Run:
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise errors.DivergedError(
-                "The training loss must stay a finite number; try a tenth of the learning rate or train.clip_norm=1, "
-                f"and look for NaN among the images. Received: loss={values[bad[0]]} in epoch {epoch + 1}, "
+                "The training loss must stay a finite number; try a tenth of train.learning_rate, keep train.clip_norm "
+                f"above 0, and look for NaN among the images. Received: loss={values[bad[0]]} in epoch {epoch + 1}, "
                 f"step {step + 2 - len(losses) + bad[0]}, at learning rate {self._learning_rate():.3g}"
             )
 

@@ -118,13 +118,27 @@ def test_augmentation_sees_epoch_and_index_and_spares_validation(model, task, ba
     assert history.history["loss"][0] != history.history["val_loss"][0]
 
 
-def test_frozen_layers_stay(make_model, task, batches):
-    frozen = keras.layers.Dense(4, trainable=False)
-    model = make_model(hidden=[frozen])
-    before, head = frozen.kernel.numpy(), model.layers[-2].kernel.numpy()
-    loop.fit(model, loop.Plan(batches, 3, 1), task=task, optimizer=keras.optimizers.AdamW(0.1))
-    np.testing.assert_array_equal(frozen.kernel.numpy(), before)
-    assert np.abs(model.layers[-2].kernel.numpy() - head).max() > 0.01
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_learns(make_model, task, batches, policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = make_model(hidden=[keras.layers.Dense(8)])
+    finally:
+        keras.config.set_dtype_policy(before)
+    loss = loop.fit(model, loop.Plan(batches, 3, 4), task=task, optimizer=sgd(0.02)).history["loss"]
+    assert np.isfinite(loss).all()
+    assert loss[-1] < 0.8 * loss[0]
+
+
+def test_a_model_is_trained_twice_with_other_trainable_parts(make_model, task, batches):
+    hidden = keras.layers.Dense(4)
+    model = make_model(hidden=[hidden])
+    for trainable in (False, True):
+        hidden.trainable = trainable
+        before = hidden.kernel.numpy()
+        loop.fit(model, loop.Plan(batches, 3, 1), task=task, optimizer=keras.optimizers.Adam(0.1))
+        assert (np.abs(hidden.kernel.numpy() - before).max() > 0.01) == trainable
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -49,8 +49,8 @@ def length_of_a_clipped_step(strategy):
     with strategy.scope():
         model = conftest.make_model()
         optimizer = optimizers.make_optimizer(settings, steps=1)
-    before = model.get_weights()
-    loop.fit(model, loop.Plan(conftest.make_batches(1), 1, 1), task=conftest.TinyTask(), optimizer=optimizer)
+        before = model.get_weights()
+        loop.fit(model, loop.Plan(conftest.make_batches(1), 1, 1), task=conftest.TinyTask(), optimizer=optimizer)
     change = [(new - old).ravel() for new, old in zip(model.get_weights(), before, strict=True)]
     return float(np.linalg.norm(np.concatenate(change)))
 
