@@ -189,7 +189,8 @@ class TotalVariationDenoise(base.PixelLayer):
         step = 0.25
         rise_down = tf.pad(smooth[:, 1:] - smooth[:, :-1], [[0, 0], [0, 1], [0, 0], [0, 0]])
         rise_across = tf.pad(smooth[:, :, 1:] - smooth[:, :, :-1], [[0, 0], [0, 0], [0, 1], [0, 0]])
-        slope = tf.sqrt(tf.square(rise_down) + tf.square(rise_across))
+        # Far below any slope that matters, and above 0, where the root has no gradient.
+        slope = tf.sqrt(tf.maximum(tf.square(rise_down) + tf.square(rise_across), 1e-30))
         shrink = 1.0 / (1.0 + (step / self.weight) * slope)
         return (down - step * rise_down) * shrink, (across - step * rise_across) * shrink
 

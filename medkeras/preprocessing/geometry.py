@@ -147,7 +147,9 @@ class RandomElastic(Geometry):
         """Returns the displaced coordinates."""
         height, width = size
         grid = 2.0 * random.uniform(seeds, _ELASTIC, (2, _CONTROL + 2, _CONTROL + 2)) - 1.0
-        field = tf.matmul(tf.matmul(_splines(height), grid), _splines(width), transpose_b=True)
+        # Plain matrix products, as in `canvas`: a batched one that broadcasts corrupts memory in TensorFlow 2.21.
+        by_rows = tf.tensordot(grid, _splines(height), axes=[[2], [1]])
+        field = tf.tensordot(by_rows, _splines(width), axes=[[2], [1]])
         down, across = field[:, 0], field[:, 1]
         return rows + down * (self.amount * _float(height)), columns + across * (self.amount * _float(width))
 

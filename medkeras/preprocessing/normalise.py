@@ -15,7 +15,7 @@ from medkeras.preprocessing import base
 
 @keras.saving.register_keras_serializable("medkeras")
 class ZScore(base.PixelLayer):
-    """Each image's mean becomes 0 and its standard deviation 1, over rows, columns and channels; a constant becomes 0."""
+    """Mean 0 and standard deviation 1 of each image, over rows, columns and channels; a constant image becomes 0."""
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 `[B, H, W, C]`."""

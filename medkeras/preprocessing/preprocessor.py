@@ -18,8 +18,8 @@ WINDOWS = ("auto", "none", "percentile", *window.CT_WINDOWS)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Normalisations that are defined on values in 0…1.
-_ON_UNIT_VALUES = ("imagenet", "lite", "byte")
+# The others are defined on values in 0…1.
+_ON_ANY_VALUES = ("zscore", "dataset", "minmax", "none")
 
 
 def layers_for(
@@ -45,6 +45,8 @@ def layers_for(
         ConfigError: The window or the normalisation is unknown, or a step that works on 0…1 has no window before it.
     """
     how = network_normalise if settings.normalise == "auto" else settings.normalise
+    if how not in NORMALISATIONS:
+        raise errors.ConfigError(errors.unknown("normalise", how, NORMALISATIONS))
     _check_unit_values(settings, how, value_range)
     channels = 1 if settings.grayscale else channels
     return (
@@ -78,20 +80,15 @@ def augmenter_for(settings: config.AugmentConfig, *, value_range: tuple[float, f
 
 
 def _check_unit_values(settings: config.PreprocessingConfig, how: str, value_range: tuple[float, float]) -> None:
-    if settings.window != "none" or (0 <= value_range[0] and value_range[1] <= 1):
+    if settings.window != "none" or (value_range[0] >= 0 and value_range[1] <= 1):
         return
-    for name, value, needs in (
-        ("equalise", settings.equalise, settings.equalise != "none"),
-        ("normalise", how, how in _ON_UNIT_VALUES),
-    ):
-        if needs:
+    for name, value, harmless in (("equalise", settings.equalise, ("none",)), ("normalise", how, _ON_ANY_VALUES)):
+        if value not in harmless:
             raise errors.ConfigError(f"{name}={value} works on values in 0…1 and needs a window. Received: window=none")
 
 
 def _denoise(name: str, value_range: tuple[float, float]) -> tuple[keras.layers.Layer, ...]:
     match name:
-        case "none":
-            return ()
         case "median":
             return (denoise.MedianDenoise(),)
         case "gaussian":
@@ -100,7 +97,7 @@ def _denoise(name: str, value_range: tuple[float, float]) -> tuple[keras.layers.
             return (denoise.BilateralDenoise(value_range=value_range),)
         case "tv":
             return (denoise.TotalVariationDenoise(value_range=value_range),)
-    raise errors.ConfigError(errors.unknown("denoise", name, ("none", "median", "gaussian", "bilateral", "tv")))
+    return ()
 
 
 def _window(name: str, value_range: tuple[float, float]) -> tuple[keras.layers.Layer, ...]:
@@ -127,21 +124,17 @@ def _bounds(text: str) -> tuple[float, float]:
 
 def _equalise(name: str) -> tuple[keras.layers.Layer, ...]:
     match name:
-        case "none":
-            return ()
         case "histogram":
             return (equalise.HistogramEqualise(),)
         case "clahe":
             return (equalise.CLAHE(),)
-    raise errors.ConfigError(errors.unknown("equalise", name, ("none", "histogram", "clahe")))
+    return ()
 
 
 def _normalise(
     name: str, *, channels: int, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[keras.layers.Layer, ...]:
     match name:
-        case "none":
-            return ()
         case "zscore":
             return (normalise.ZScore(),)
         case "minmax":
@@ -156,4 +149,4 @@ def _normalise(
             return (normalise.Affine((127 / 255,), (128 / 255,)),)
         case "byte":
             return (normalise.Affine((0.0,), (1 / 255,)),)
-    raise errors.ConfigError(errors.unknown("normalise", name, NORMALISATIONS))
+    return ()

@@ -1,7 +1,7 @@
 """Random numbers as pure functions of (key, stream, position): counters are hashed, no state is kept.
 
 What an example is given does not depend on its neighbours in the batch, on the number of replicas or on the device.
-All arithmetic is on uint32, which wraps around and has kernels on every device (int32 is kept on the host beside a GPU).
+All arithmetic is on uint32, which wraps around and has kernels on every device (int32 stays on the host beside a GPU).
 """
 
 from __future__ import annotations
