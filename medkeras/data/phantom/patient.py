@@ -25,9 +25,9 @@ _GRADE_SHARES = {
     "sellar": (0.0, 0.45, 0.35, 0.2),
 }
 _MEAN_AGE = {"none": 48.0, "infiltrating": 56.0, "extra_axial": 60.0, "sellar": 46.0}
-_RADIUS_MM = {0: (8.0, 20.0), 1: (8.0, 12.0), 2: (10.5, 16.0), 3: (13.0, 21.0)}
-_CONSPICUITY = {0: (0.0, 0.0), 1: (0.5, 0.9), 2: (0.65, 1.0), 3: (0.75, 1.1)}
-_SELLAR_SHRINK = 0.7
+_RADIUS_MM = {0: (8.0, 20.0), 1: (9.0, 13.5), 2: (11.5, 17.0), 3: (14.0, 21.0)}
+_CONSPICUITY = {0: (0.0, 0.0), 1: (0.7, 1.0), 2: (0.8, 1.05), 3: (0.8, 1.1)}
+_SELLAR_SHRINK = 0.65
 _FALCINE_SHARE = 0.2
 
 
@@ -228,7 +228,7 @@ def _lesion(rng: np.random.Generator, label: str, grade: int, anatomy: Anatomy) 
 
 def _level(rng: np.random.Generator, label: str) -> float:
     """Returns the imaged height; other classes than sellar are often low too, so that height tells little."""
-    if label == "sellar" or rng.random() < 0.35:
+    if label == "sellar" or rng.random() < 0.3:
         return rng.uniform(0.2, 0.33)
     return rng.uniform(0.38, 0.8)
 
@@ -273,9 +273,9 @@ def _scan(rng: np.random.Generator, anatomy: Anatomy) -> Scan:
     return Scan(
         weighting=str(rng.choice(WEIGHTINGS, p=_WEIGHTING_SHARES)),
         field_of_view=2.0 * anatomy.half_length * rng.uniform(1.04, 1.2),
-        contrast_jitter=rng.normal(0.0, 0.07, 32),
-        gain=rng.uniform(0.7, 1.1),
-        noise=rng.uniform(2.0, 6.0),
+        contrast_jitter=rng.normal(0.0, 0.05, 32),
+        gain=rng.uniform(0.75, 1.1),
+        noise=rng.uniform(2.0, 5.0),
         blur=rng.uniform(0.6, 1.3),
         bias=rng.standard_normal((4, 5, 5)),
         bias_strength=rng.uniform(0.03, 0.12),
@@ -288,7 +288,7 @@ def _confounders(rng: np.random.Generator, age: float) -> Confounders:
         scar=(
             _side(rng) * rng.uniform(0.3, 0.85),
             rng.uniform(-0.6, 0.7),
-            rng.uniform(3.5, 10.0) if rng.random() < 0.2 else 0.0,
+            rng.uniform(3.5, 10.0) if rng.random() < 0.15 else 0.0,
         ),
         scar_level=rng.normal(0.0, 0.04),
         spots=_dots(rng, int(rng.poisson(max(age - 40.0, 2.0) / 14.0)), (1.0, 2.8)),

@@ -27,7 +27,7 @@ SIGNAL = types.MappingProxyType(
         "calcium": (46, 30, 34),
         "scar": (36, 210, 34),
         "spot": (92, 165, 172),
-        "oedema": (74, 178, 188),
+        "oedema": (66, 178, 188),
         "necrosis": (52, 205, 110),
         "core": (225, 158, 172),
     }

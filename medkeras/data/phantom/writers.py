@@ -24,6 +24,44 @@ COLUMNS = ("case_id", "path", "patient_id", "split", "label", "grade", "treatmen
 DICOM_SCALE = 16
 """Stored value of a DICOM file for one grey level of the 8-bit image."""
 
+_DICOM_CONSTANTS: types.MappingProxyType[str, Any] = types.MappingProxyType(
+    {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
+        "Modality": "MR",
+        "Manufacturer": "medkeras",
+        "ManufacturerModelName": "phantom",
+        "SeriesDescription": "phantom",
+        "PatientBirthDate": "",
+        "StudyDate": "",
+        "StudyTime": "",
+        "StudyID": "1",
+        "SeriesNumber": 1,
+        "AccessionNumber": "",
+        "ReferringPhysicianName": "",
+        "PositionReferenceIndicator": "",
+        "ImageType": ["DERIVED", "SECONDARY", "OTHER"],
+        "ScanningSequence": "RM",
+        "SequenceVariant": "NONE",
+        "ScanOptions": "",
+        "MRAcquisitionType": "2D",
+        "RepetitionTime": None,
+        "EchoTime": None,
+        "EchoTrainLength": None,
+        "BodyPartExamined": "HEAD",
+        "PatientPosition": "HFS",
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+        "WindowCenter": 128 * DICOM_SCALE,
+        "WindowWidth": 256 * DICOM_SCALE,
+    }
+)
+"""What every file says: a magnitude image of the MR Image Storage class, axial, head first, supine."""
+
 _EXTRA = "Writing the phantom as {layout} needs {package}: pip install {package}. Received: layout={layout!r}"
 
 
@@ -134,58 +172,25 @@ def _corner(one: generator.PhantomSlice) -> tuple[float, float]:
 
 
 def _dicom_attributes(one: generator.PhantomSlice, stack: list[generator.PhantomSlice], number: int) -> dict[str, Any]:
-    rows, columns = one.image.shape
-    left, back = _corner(one)
-    study = f"{one.patient_id}-{rows}"
+    study, gap, (left, back) = f"{one.patient_id}-{one.image.shape[0]}", _gap(stack), _corner(one)
     return {
-        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
-        "SOPInstanceUID": _uid(f"{one.case_id}-{rows}"),
+        **_DICOM_CONSTANTS,
+        "SOPInstanceUID": _uid(f"{study}-{one.case_id}"),
         "StudyInstanceUID": _uid(f"{study}-study"),
         "SeriesInstanceUID": _uid(f"{study}-series"),
         "FrameOfReferenceUID": _uid(f"{study}-frame"),
-        "PositionReferenceIndicator": "",
-        "Modality": "MR",
-        "Manufacturer": "medkeras",
-        "ManufacturerModelName": "phantom",
-        "SeriesDescription": "phantom",
         "PatientName": f"Phantom^{one.patient_id}",
         "PatientID": one.patient_id,
         "PatientSex": one.sex,
         "PatientAge": f"{round(one.age):03d}Y",
-        "PatientBirthDate": "",
-        "StudyDate": "",
-        "StudyTime": "",
-        "StudyID": "1",
-        "AccessionNumber": "",
-        "ReferringPhysicianName": "",
-        "SeriesNumber": 1,
         "InstanceNumber": number,
-        "ImageType": ["DERIVED", "SECONDARY", "OTHER"],
-        "ScanningSequence": "RM",
-        "SequenceVariant": "NONE",
-        "ScanOptions": "",
-        "MRAcquisitionType": "2D",
-        "RepetitionTime": None,
-        "EchoTime": None,
-        "EchoTrainLength": None,
-        "BodyPartExamined": "HEAD",
-        "PatientPosition": "HFS",
         "ImagePositionPatient": [f"{value:.6f}" for value in (left, back, one.position_mm)],
-        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
         "PixelSpacing": [f"{value:.6f}" for value in one.spacing_mm],
-        "SliceThickness": f"{_gap(stack):.6f}",
-        "SpacingBetweenSlices": f"{_gap(stack):.6f}",
+        "SliceThickness": f"{gap:.6f}",
+        "SpacingBetweenSlices": f"{gap:.6f}",
         "SliceLocation": f"{one.position_mm:.6f}",
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "Rows": rows,
-        "Columns": columns,
-        "BitsAllocated": 16,
-        "BitsStored": 12,
-        "HighBit": 11,
-        "PixelRepresentation": 0,
-        "WindowCenter": 128 * DICOM_SCALE,
-        "WindowWidth": 256 * DICOM_SCALE,
+        "Rows": one.image.shape[0],
+        "Columns": one.image.shape[1],
         "PixelData": np.rint(one.image * DICOM_SCALE).astype("<u2").tobytes(),
     }
 
