@@ -42,8 +42,8 @@ def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering
 
     All three bring the image onto the model's canvas with the layers that training used.
     """
+    # Without `track`: the variables are found in the endpoints, and Keras would write a tracked model's twice.
     archive = keras.export.ExportArchive()
-    archive.track(model)
     image = tf.TensorSpec((None, None, None, canvas.channels), tf.float32, name="image")
     contents = tf.TensorSpec((None,), tf.string, name="image_bytes")
     endpoints = _Endpoints(model, task, canvas)

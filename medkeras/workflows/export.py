@@ -12,6 +12,7 @@ import numpy as np
 
 from medkeras import errors
 from medkeras.export import card, saved_model, versions
+from medkeras.preprocessing import preprocessor  # noqa: F401  makes Keras know the layers that a file may hold
 from medkeras.workflows import opening, publishing, terminal
 
 TOLERANCE = 1e-5
