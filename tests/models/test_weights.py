@@ -54,6 +54,7 @@ def test_lite0_knows_the_pictures_of_scikit_image():
     assert top1("efficientnet_lite0", [*CLASSES, "rocket"]) == [*CLASSES.values(), 657]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
 def test_larger_lites_know_the_pictures_of_scikit_image(name):
     # They take the launch tower beside the rocket for a drilling platform (540): no part of this test.
