@@ -14,7 +14,7 @@ from medkeras.evaluation import intervals, resampled, scores
 from medkeras.evaluation import predictions as tables
 
 METHOD = (
-    "accuracy, and precision, recall and specificity of a class: Wilson with the design effect of patients; "
+    "Accuracy, and precision, recall and specificity of a class: Wilson with the design effect of patients; "
     "everything else: percentile bootstrap of patients, within classes"
 )
 _WHY_UNDEFINED = {

@@ -361,7 +361,7 @@ def _method(report: Report) -> str:
     return (
         f'<h2>How the numbers were made</h2><div class="card"><p>Images of one patient resemble each other, so every '
         f"interval takes the {markup.text(interval['unit'])} as its unit. A 95% interval is made so that, over many "
-        f"such tests, 95 in 100 hold the true value. {markup.text(interval['method']).capitalize()}. Resamples: "
+        f"such tests, 95 in 100 hold the true value. {markup.text(interval['method'])}. Resamples: "
         f"{interval['resamples']:,}, seed {interval['seed']}. Means over classes "
         f"leave out classes for which a measure is undefined.</p><p>{''.join(_LIMITS)}</p></div>"
     )
