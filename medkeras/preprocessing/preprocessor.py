@@ -119,7 +119,7 @@ def _bounds(text: str) -> tuple[float, float]:
     try:
         return float(low), float(high)
     except ValueError:
-        raise errors.ConfigError(f"{errors.unknown('window', text, WINDOWS)}; or write LOW:HIGH") from None
+        raise errors.ConfigError(errors.unknown("window", text, (*WINDOWS, "LOW:HIGH"))) from None
 
 
 def _equalise(name: str) -> tuple[keras.layers.Layer, ...]:

@@ -48,7 +48,11 @@ def test_images_of_the_right_size_pass_bit_for_bit_in_a_dynamic_graph(mode):
 
 @pytest.mark.parametrize(
     ("source", "target", "rows", "columns"),
-    [((10, 20), (16, 16), (4, 12), (0, 16)), ((20, 10), (16, 16), (0, 16), (4, 12)), ((1, 20000), (9, 9), (4, 5), (0, 9))],
+    [
+        ((10, 20), (16, 16), (4, 12), (0, 16)),
+        ((20, 10), (16, 16), (0, 16), (4, 12)),
+        ((1, 20000), (9, 9), (4, 5), (0, 9)),
+    ],
 )
 def test_pad_keeps_the_aspect_centres_and_fills_with_zero(source, target, rows, columns):
     images = np.full((1, *source, 1), 7.0, np.float32)

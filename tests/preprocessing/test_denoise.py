@@ -101,9 +101,7 @@ def test_total_variation_of_colour_is_that_of_each_channel():
 @pytest.mark.parametrize("kind", [denoise.BilateralDenoise, denoise.TotalVariationDenoise])
 def test_strength_is_relative_to_the_value_range(noisy, kind):
     bytes_, words = kind(value_range=(0, 255)), kind(value_range=(-1000, 64535))
-    np.testing.assert_allclose(
-        _filtered(words, noisy * 65535) / 65535, _filtered(bytes_, noisy * 255) / 255, atol=1e-5
-    )
+    np.testing.assert_allclose(_filtered(words, noisy * 65535) / 65535, _filtered(bytes_, noisy * 255) / 255, atol=1e-5)
 
 
 @pytest.mark.parametrize(

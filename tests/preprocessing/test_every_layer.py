@@ -2,7 +2,9 @@
 
 import importlib
 import inspect
+import pathlib
 import pkgutil
+import re
 
 import keras
 import numpy as np
@@ -22,6 +24,12 @@ def test_every_public_layer_is_in_the_list(all_cases):
         members = vars(importlib.import_module(f"medkeras.preprocessing.{module.name}")).values()
         public |= {kind for kind in members if inspect.isclass(kind) and issubclass(kind, keras.layers.Layer)}
     assert public - ABSTRACT == {type(case.make()) for case in all_cases.values()}
+
+
+def test_every_public_layer_has_a_row_in_the_documentation(all_cases):
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "preprocessing.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)", page, flags=re.MULTILINE))
+    assert {type(case.make()).__name__ for case in all_cases.values()} <= documented
 
 
 def test_config_holds_every_argument_and_rebuilds_the_layer(case, outputs):
