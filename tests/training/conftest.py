@@ -15,13 +15,17 @@ CLASSES, SIDE, BATCH = 3, 4, 8
 
 
 class TinyTask:
-    """Three exclusive classes."""
+    """Three exclusive classes; the accuracy, and where asked a metric with more state, whose graph takes long."""
+
+    def __init__(self, *, auc=False):
+        self._auc = auc
 
     def loss(self, target, outputs):
         return losses.softmax_crossentropy(target, outputs["logits"])
 
     def metrics(self):
-        return {"accuracy": keras.metrics.CategoricalAccuracy(), "auc": keras.metrics.AUC()}
+        accuracy = {"accuracy": keras.metrics.CategoricalAccuracy()}
+        return {**accuracy, "auc": keras.metrics.AUC()} if self._auc else accuracy
 
 
 def make_model(*, hidden=(), penalty=0.0):

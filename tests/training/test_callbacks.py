@@ -161,7 +161,7 @@ def test_batch_logs_are_the_mean_so_far_and_agree_with_the_epoch(fit):
     seen = []
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda number, logs: seen.append(dict(logs)))
     history = fit(watch, epochs=1).history
-    assert seen[-1] == {name: history[name][0] for name in ("loss", "accuracy", "auc")}
+    assert seen[-1] == {name: history[name][0] for name in ("loss", "accuracy")}
     assert seen[0]["loss"] != seen[-1]["loss"]
 
 
@@ -243,8 +243,8 @@ def read_scalars(directory):
 def test_tensorboard_scalars_are_in_the_event_files(fit, tmp_path):
     history = fit(callbacks.TensorBoardScalars(tmp_path)).history
     train, validation = read_scalars(tmp_path / "train"), read_scalars(tmp_path / "validation")
-    assert sorted(train) == ["epoch_accuracy", "epoch_auc", "epoch_learning_rate", "epoch_loss"]
-    assert sorted(validation) == ["epoch_accuracy", "epoch_auc", "epoch_loss"]
+    assert sorted(train) == ["epoch_accuracy", "epoch_learning_rate", "epoch_loss"]
+    assert sorted(validation) == ["epoch_accuracy", "epoch_loss"]
     for part, prefix in ((train, ""), (validation, "val_")):
         steps, values = zip(*part["epoch_loss"], strict=True)
         assert steps == (0, 1, 2)

@@ -39,7 +39,7 @@ def train(strategy, settings, *, form=as_dataset):
         model = conftest.make_model(penalty=0.01)
         optimizer = optimizers.make_optimizer(settings, steps=9)
     plan = loop.Plan(form(batches), 3, 3, validation=form(validation), augment=shift)
-    history = loop.fit(model, plan, task=conftest.TinyTask(), optimizer=optimizer)
+    history = loop.fit(model, plan, task=conftest.TinyTask(auc=True), optimizer=optimizer)
     return model.get_weights(), history.history
 
 
