@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 import medkeras
 import pipelines
@@ -135,6 +135,7 @@ def parse(arguments: Sequence[str]) -> list[str]:
 
 
 def main(_: Sequence[str]) -> int:
+    logging.set_verbosity(logging.ERROR)
     try:
         if FLAGS.mode not in MODES:
             raise errors.ConfigError(errors.unknown("mode", FLAGS.mode, MODES))
