@@ -71,7 +71,7 @@ class AugmentConfig:
 class ModelConfig:
     """The network."""
 
-    name: str = setting("resnet", "a name of medkeras.MODELS")
+    name: str = setting("auto", "a name of medkeras.MODELS; auto: efficientnet_lite0 from 128 pixels, resnet_small below")
     weights: str = setting("auto", "auto (pretrained where pip brings weights), none, imagenet, or a weights file")
     dropout: float = setting(0.2, "share of the embedding dropped before the head", low=0, high=0.95)
 
@@ -92,7 +92,7 @@ class TrainConfig:
                         choices=("crossentropy", "weighted", "focal"))
     clip_norm: float = setting(1.0, "largest global gradient norm; 0: no clipping", low=0, high=1e6)
     patience: int = setting(8, "epochs without a better validation loss before stopping", low=1, high=100000)
-    unfreeze: int = setting(0, "transfer: blocks fine-tuned after the frozen stage; -1: all", low=-1, high=1000)
+    unfreeze: int = setting(6, "transfer: blocks fine-tuned after the frozen stage; 0: none, -1: all", low=-1, high=1000)
     finetune_epochs: int = setting(5, "transfer: epochs of fine-tuning, at a tenth of the learning rate", low=1, high=100000)
     strategy: str = setting("auto", "auto, one or mirrored", choices=("auto", "one", "mirrored"))
     deterministic: bool = setting(True, "the same seed gives the same weights on the same machine")

@@ -25,7 +25,7 @@ def gradcam(model: keras.Model, score: Callable[[Mapping[str, tf.Tensor]], tf.Te
 
     Reference: Selvaraju et al., "Grad-CAM", ICCV 2017.
     """
-    inner = keras.Model(model.inputs, [model.get_layer(FEATURES).output, model.output])
+    inner = keras.Model(model.input, [model.get_layer(FEATURES).output, model.output])
 
     def explain(images: tf.Tensor) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
         with tf.GradientTape() as tape:

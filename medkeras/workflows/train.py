@@ -52,11 +52,12 @@ def train(
     building.check(settings)
     strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
     case_set = schemes.load(settings.data, seed=settings.seed)
+    data = prepare.prepare(case_set, settings.data, folder=workdir, track=terminal.track)
+    settings = building.choose_network(settings, data.canvas.size)
     name = settings.name or f"{case_set.name}-{settings.model.name}"
     base = pathlib.Path(output, name)
     version = versions.next_version(base, pathlib.Path(workdir, name))
     run = pathlib.Path(workdir, name, str(version))
-    data = prepare.prepare(case_set, settings.data, folder=run / "cache", track=terminal.track)
     _begin_run(run, settings, data)
     trained = _learn(settings, data, run)
     with versions.new_version(base, version) as folder:
