@@ -181,24 +181,17 @@ def sample(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     batch, height, width, channels = base.shape_of(images)
     row, down = _split(rows, height)
     column, across = _split(columns, width)
-    first = tf.range(batch)[:, tf.newaxis, tf.newaxis] * (height * width)
-    corners = tf.gather(_quads(images), first + row * width + column)
-    down, across = down[..., tf.newaxis], across[..., tf.newaxis]
-    left = corners[..., : 2 * channels]
-    left = left + (corners[..., 2 * channels :] - left) * across
-    upper = left[..., :channels]
-    return upper + (left[..., channels:] - upper) * down
+    pixels = tf.reshape(images, [-1, channels])
+    upper = tf.range(batch)[:, tf.newaxis, tf.newaxis] * (height * width) + row * width
+    lower = tf.where(row < height - 1, upper + width, upper)
+    right = tf.minimum(column + 1, width - 1)
+    above = _between(tf.gather(pixels, upper + column), tf.gather(pixels, upper + right), across)
+    below = _between(tf.gather(pixels, lower + column), tf.gather(pixels, lower + right), across)
+    return _between(above, below, down)
 
 
-def _quads(images: tf.Tensor) -> tf.Tensor:
-    """Returns each pixel with its neighbours below, right and below right, `[B * H * W, 4 C]`.
-
-    One gather of four values that lie together takes a third of the time of four gathers.
-    """
-    below = tf.concat([images[:, 1:], images[:, -1:]], axis=1)
-    pairs = tf.concat([images, below], axis=-1)
-    quads = tf.concat([pairs, tf.concat([pairs[:, :, 1:], pairs[:, :, -1:]], axis=2)], axis=-1)
-    return tf.reshape(quads, [-1, 4 * images.shape[-1]])
+def _between(first: tf.Tensor, second: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    return first + (second - first) * share[..., tf.newaxis]
 
 
 def _split(places: tf.Tensor, size: base.Size) -> tuple[tf.Tensor, tf.Tensor]:

@@ -167,7 +167,7 @@ def test_augmenter_for_the_defaults_changes_pixels_and_stays_in_the_range():
     assert not np.array_equal(augmenter(images, targets, _seeds(4, epoch=1))[0], changed)
 
 
-OFF = {name: 0.0 for name in ("rotation", "zoom", "translation", "intensity", "noise", "elastic", "cutout", "mixup")}
+OFF = dict.fromkeys(("rotation", "zoom", "translation", "intensity", "noise", "elastic", "cutout", "mixup"), 0.0)
 
 
 def test_everything_switched_off_changes_nothing():
