@@ -104,9 +104,7 @@ class _Endpoints:
         return self._answer(self._model(self._to_canvas(image), training=False))
 
     def serve_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(
-            self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self._canvas.shape, tf.float32)
-        )
+        images = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self._canvas.shape, tf.float32))
         return self._answer(self._model(images, training=False))
 
     def explain(self, image: tf.Tensor) -> dict[str, tf.Tensor]:

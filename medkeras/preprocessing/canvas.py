@@ -57,9 +57,16 @@ def to_canvas(image: tf.Tensor, *, size: tuple[int, int], mode: str, dtype: tf.D
         mode: `pad` or `stretch`, as in `Canvas`.
         dtype: The dtype of the result; for an integer dtype the values are those of `Canvas(round_values=True)`.
     """
-    resized = resize(image[tf.newaxis], _checked(size, mode), mode)[0]
-    dtype = tf.as_dtype(dtype)
-    return tf.cast(whole(resized), dtype) if dtype.is_integer else tf.cast(resized, dtype)
+    size, dtype = _checked(size, mode), tf.as_dtype(dtype)
+
+    def bring() -> tf.Tensor:
+        resized = resize(image[tf.newaxis], size, mode)[0]
+        return tf.cast(whole(resized), dtype) if dtype.is_integer else tf.cast(resized, dtype)
+
+    if not image.dtype.is_integer:
+        return bring()
+    # Whole numbers of the right size stay as they are: no detour through float32, which costs what decoding costs.
+    return tf.cond(tf.reduce_all(tf.equal(tf.shape(image)[:2], size)), lambda: tf.cast(image, dtype), bring)
 
 
 def resize(images: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:

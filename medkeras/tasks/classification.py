@@ -67,9 +67,7 @@ class Classification:
         """Returns the score `[B]` that an explanation explains: the logit of the likeliest class."""
         return tf.reduce_max(outputs["logits"], axis=-1)
 
-    def predictions(
-        self, members: Sequence[cases.Case], outputs: Mapping[str, np.ndarray]
-    ) -> predictions.Predictions:
+    def predictions(self, members: Sequence[cases.Case], outputs: Mapping[str, np.ndarray]) -> predictions.Predictions:
         """Returns the table of predictions of these cases, in order."""
         return predictions.Predictions(
             case_id=tuple(case.case_id for case in members),

@@ -59,9 +59,7 @@ def build(settings: config.Config, data: prepare.Prepared, task: classification.
 
 def _statistics(settings: config.Config, data: prepare.Prepared) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation `[C]` of what the normalisation gets, over up to 256 training images."""
-    plain = dataclasses.replace(
-        settings, preprocessing=dataclasses.replace(settings.preprocessing, normalise="none")
-    )
+    plain = dataclasses.replace(settings, preprocessing=dataclasses.replace(settings.preprocessing, normalise="none"))
     layers = _layers(plain, channels=data.canvas.channels, value_range=data.value_range)
     training = data.stores["train"]
     chosen = order.permutation(len(training.cases), seed=settings.seed, epoch=0)[:STATISTICS_IMAGES]
