@@ -135,7 +135,8 @@ def _judge(broken: Sequence[errors.BadInputError], case_set: cases.CaseSet, sett
         return
     if settings.on_error == "raise":
         more = f" (and {len(broken) - 1} more files: {_names(broken[1:])})" if len(broken) > 1 else ""
-        raise errors.BadInputError(broken[0].path, f"{broken[0].reason}{more}; data.on_error=skip leaves such files out")
+        reason = f"{broken[0].reason}{more}; data.on_error=skip leaves such files out"
+        raise errors.BadInputError(broken[0].path, reason)
     if len(broken) > settings.max_errors * total:
         raise errors.DataError(
             f"At most {settings.max_errors:.1%} of the files may be unreadable (data.max_errors). "

@@ -86,7 +86,7 @@ def _choose_patients(rows: Iterable[cases.Case], share: float, seed: int, name: 
     strata = _patient_strata(rows)
     frequency = collections.Counter(strata.values())
     patients = [patient for patient in strata if frequency[strata[patient]] > 1]
-    if len(patients) * min(share, 1 - share) < len(set(strata[patient] for patient in patients)) or not patients:
+    if len(patients) * min(share, 1 - share) < len({strata[patient] for patient in patients}) or not patients:
         raise errors.DataError(
             f"The {name} split needs a patient of every class: more patients, or a larger data.{name}. "
             f"Received: {len(strata)} patients, {len(frequency)} classes, data.{name}={share:g}"

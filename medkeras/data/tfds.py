@@ -42,7 +42,8 @@ def load(place: str) -> cases.CaseSet:
             images.append(path, image)
             found.append(cases.Case(case_id=path, path=path, patient_id=path, split=name, label=names[label]))
     if not found:
-        raise errors.DataError(f"tfds: needs a train split. Received: {place!r} with {', '.join(skipped) or 'no splits'}")
+        received = ", ".join(skipped) or "no splits"
+        raise errors.DataError(f"tfds: needs a train split. Received: {place!r} with {received}")
     notes = [f"Splits without a use here were left out: {', '.join(skipped)}."] if skipped else []
     return cases.CaseSet(
         name=str(builder.info.name).lower(), cases=tuple(found), classes=tuple(names), images=images, notes=tuple(notes)

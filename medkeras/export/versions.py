@@ -46,7 +46,8 @@ def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.
         temporary.mkdir(parents=True)
     except OSError as error:
         raise errors.ModelError(
-            f"A model is written into a folder that can be made. Received: {errors.printable(temporary)} ({error.strerror})"
+            f"A model is written into a folder that can be made. "
+            f"Received: {errors.printable(temporary)} ({error.strerror})"
         ) from None
     try:
         yield temporary

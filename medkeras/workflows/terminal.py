@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import rich.console
 import rich.progress
 
 Item = TypeVar("Item")
+WORTH_A_LINE = 5.0
 CONSOLE = rich.console.Console(stderr=True)
 
 
@@ -18,9 +20,13 @@ def say(text: str) -> None:
 
 
 def track(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Yields the items while a bar with the time left moves; no bar where nobody looks or little is to do."""
-    if not total or not CONSOLE.is_terminal:
+    """Yields the items while a bar with the time left moves; where nobody looks, a line tells of what was long."""
+    if not CONSOLE.is_terminal:
+        start = time.monotonic()
         yield from items
+        seconds = time.monotonic() - start
+        if seconds >= WORTH_A_LINE:
+            say(f"{description}: {total} in {seconds:.0f} s")
         return
     columns = (
         rich.progress.TextColumn("{task.description}"),
