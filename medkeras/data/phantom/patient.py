@@ -25,9 +25,9 @@ _GRADE_SHARES = {
     "sellar": (0.0, 0.45, 0.35, 0.2),
 }
 _MEAN_AGE = {"none": 48.0, "infiltrating": 56.0, "extra_axial": 60.0, "sellar": 46.0}
-_RADIUS_MM = {0: (8.0, 20.0), 1: (9.0, 13.5), 2: (11.5, 17.0), 3: (14.0, 21.0)}
-_CONSPICUITY = {0: (0.0, 0.0), 1: (0.7, 1.0), 2: (0.8, 1.05), 3: (0.8, 1.1)}
-_SELLAR_SHRINK = 0.65
+_RADIUS_MM = {0: (9.0, 21.0), 1: (10.0, 14.0), 2: (12.0, 17.5), 3: (14.5, 21.5)}
+_CONSPICUITY = {0: (0.0, 0.0), 1: (0.75, 1.05), 2: (0.85, 1.1), 3: (0.85, 1.15)}
+_SELLAR_SHRINK = 0.62
 _FALCINE_SHARE = 0.2
 
 
@@ -220,7 +220,7 @@ def _lesion(rng: np.random.Generator, label: str, grade: int, anatomy: Anatomy) 
         stretch=(rng.uniform(0.75, 1.3), rng.uniform(0.0, math.pi)),
         conspicuity=rng.uniform(*_CONSPICUITY[grade]),
         oedema=_oedema(rng, label, grade),
-        necrosis=rng.uniform(0.0, 0.3) + 0.17 * grade if label == "infiltrating" else 0.0,
+        necrosis=rng.uniform(0.0, 0.35) + 0.1 * grade if label == "infiltrating" else 0.0,
         push=rng.uniform(0.15, 0.45),
         ragged=rng.standard_normal((10, 22, 22)),
     )
@@ -256,7 +256,7 @@ def _centre(rng: np.random.Generator, label: str, radius: float, level: float, a
     direction = side * math.sin(angle), -math.cos(angle)
     reach = brain_radius(direction, level, anatomy)
     if label == "extra_axial":
-        reach -= radius * rng.uniform(0.25, 0.6)
+        reach -= radius * rng.uniform(0.4, 0.75)
     else:
         reach = min(reach * rng.uniform(0.42, 0.7), reach - 0.8 * radius - 4.0)
     return direction[0] * reach, direction[1] * reach
