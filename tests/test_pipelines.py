@@ -42,7 +42,9 @@ def test_smoke_differs_only_in_size(name) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_run_trains_with_the_settings(name, monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(medkeras, "train", lambda *args, **kwargs: calls.append((args, kwargs)) or "done", raising=False)
+    monkeypatch.setattr(
+        medkeras, "train", lambda *args, **kwargs: calls.append((args, kwargs)) or "done", raising=False
+    )
     assert recipe(name).run("models", "work") == "done"
     assert calls == [((recipe(name).get_config(),), {"output": "models", "workdir": "work"})]
 
