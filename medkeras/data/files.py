@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -34,8 +34,11 @@ class FileImages:
         """
         header = headers.sniff(case.path)
         try:
-            return _native(case.path, header, channels) if header.native else _host(case.path, header, channels)
-        except headers.Refusal as refusal:
+            pixels = _native(case.path, header, channels) if header.native else _host(case.path, header, channels)
+            if pixels.shape[:2] != (header.height, header.width):
+                raise headers.RefusalError("the image data do not fit their header")
+            return pixels
+        except headers.RefusalError as refusal:
             raise errors.BadInputError(case.path, str(refusal)) from None
         except (MemoryError, tf.errors.ResourceExhaustedError):
             raise errors.BadInputError(case.path, "there is too little memory to decode the image") from None
@@ -51,7 +54,7 @@ def _native(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:
     except tf.errors.ResourceExhaustedError:
         raise
     except tf.errors.OpError:
-        raise headers.Refusal(_damage(contents)) from None
+        raise headers.RefusalError(_damage(contents)) from None
 
 
 def _damage(contents: bytes) -> str:
@@ -67,34 +70,29 @@ def _host(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:
         file.seek(0)
         try:
             pixels = _HOST_READERS.get(name, _pillow)(file)
-        except (headers.Refusal, MemoryError):
+        except (headers.RefusalError, MemoryError):
             raise
         except Exception:
-            raise headers.Refusal(f"the {name} data are truncated or damaged") from None
-    if pixels.shape[:2] != (header.height, header.width):
-        raise headers.Refusal(f"the {name} data do not fit their header")
+            raise headers.RefusalError(f"the {name} data are truncated or damaged") from None
     return _with_channels(pixels, channels).astype(header.dtype, copy=False)
 
 
-def _pillow(file) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = Image.open(file, formats=("BMP", "GIF", "WEBP"))
-        orientation = headers.exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\x00\x00"))
-        return _upright(np.asarray(image.convert("RGB")), orientation)
+def _pillow(file: BinaryIO) -> np.ndarray:
+    with Image.open(file, formats=("BMP", "GIF", "WEBP")) as image:
+        return _upright(np.asarray(image.convert("RGB")), headers.pillow_orientation(image))
 
 
-def _pnm(file) -> np.ndarray:
+def _pnm(file: BinaryIO) -> np.ndarray:
     height, width, channels, white = headers.pnm_layout(file)
     dtype = np.dtype("u1" if white < 256 else ">u2")
     count = height * width * channels
     data = file.read(count * dtype.itemsize)
     if len(data) < count * dtype.itemsize:
-        raise headers.Refusal("the PGM or PPM data end early: the file is truncated")
+        raise headers.RefusalError("the PGM or PPM data end early: the file is truncated")
     return np.frombuffer(data, dtype).reshape(height, width, channels)
 
 
-def _tiff(file) -> np.ndarray:
+def _tiff(file: BinaryIO) -> np.ndarray:
     with tifffile.TiffFile(file) as tiff:
         page = headers.tiff_page(tiff)
         pixels = page.asarray(maxworkers=1)
@@ -102,7 +100,7 @@ def _tiff(file) -> np.ndarray:
         return _upright(_tiff_values(page, pixels), headers.tiff_orientation(page))
 
 
-def _tiff_values(page, pixels: np.ndarray) -> np.ndarray:
+def _tiff_values(page: Any, pixels: np.ndarray) -> np.ndarray:
     name = page.photometric.name
     if name == "PALETTE":
         return np.moveaxis(page.colormap, 0, -1)[pixels[..., 0]] // 256
@@ -110,18 +108,16 @@ def _tiff_values(page, pixels: np.ndarray) -> np.ndarray:
     if bits < 8:
         pixels = pixels.astype(np.uint8) * (255 // (2**bits - 1))
     if name == "MINISWHITE":
-        pixels = _negative(pixels)
+        pixels = _negative(pixels, 2 ** max(bits, 8) - 1)
     if name == "SEPARATED":
         return _from_cmyk(pixels[..., :4])
-    if name == "YCBCR" and page.compression.name not in ("JPEG", "OJPEG"):
-        raise headers.Refusal("a TIFF in YCbCr is compressed by JPEG")
     return _finite(pixels)
 
 
-def _negative(pixels: np.ndarray) -> np.ndarray:
+def _negative(pixels: np.ndarray, white: int) -> np.ndarray:
     if pixels.dtype.kind != "u":
-        raise headers.Refusal("a TIFF where 0 is white holds unsigned whole numbers")
-    return np.iinfo(pixels.dtype).max - pixels
+        raise headers.RefusalError("a TIFF where 0 is white holds unsigned whole numbers")
+    return white - pixels
 
 
 def _from_cmyk(pixels: np.ndarray) -> np.ndarray:
@@ -135,15 +131,15 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
         return pixels
     values = pixels.astype(np.float32)
     if not np.isfinite(values).all():
-        raise headers.Refusal("pixels are finite numbers; the image holds NaN or infinite ones")
+        raise headers.RefusalError("pixels are finite numbers; the image holds NaN or infinite ones")
     if pixels.dtype.kind in "iu" and (values.astype(np.float64) != pixels).any():
-        raise headers.Refusal("whole numbers beyond 2**24 lose digits as float32")
+        raise headers.RefusalError("whole numbers beyond 2**24 lose digits as float32")
     return values
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     pixels = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
-    axes = [axis for axis, flipped in enumerate(decode.FLIPS[orientation - 1]) if flipped]
+    axes = [axis for axis, flipped in enumerate(headers.FLIPS[orientation - 1]) if flipped]
     return np.ascontiguousarray(np.flip(pixels, axes))
 
 
@@ -154,7 +150,7 @@ def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     colour = pixels[..., :3]
     if channels == 3:
         return colour
-    weights = np.array(decode.LUMA)
+    weights = np.array(headers.LUMA)
     if colour.dtype.kind == "f":
         return (colour @ (weights / 65536)).astype(colour.dtype)[..., np.newaxis]
     return ((colour.astype(np.int64) @ weights + 2**15) >> 16).astype(colour.dtype)[..., np.newaxis]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import os
 import stat
 import struct
@@ -13,9 +15,21 @@ import tifffile
 from PIL import Image
 
 from medkeras import errors
-from medkeras.data import cases, decode
+from medkeras.data import cases
 
+# A picture of more pixels is refused from its header: 67 megapixels decode to 200 MB of 8-bit colour.
+MAX_PIXELS = 2**26
 MAX_BYTES = 2**30
+# Before the pixels of a file: segments of a JPEG, chunks of a PNG, pages of a TIFF.
+MAX_SEGMENTS = 256
+
+# Rec. ITU-R BT.601 luma weights in 16-bit fixed point; they sum to 65536.
+LUMA = (19595, 38470, 7471)
+# Whether rows and columns run backwards in EXIF orientations 1 to 8, after the transposition of 5 to 8.
+FLIPS = ((False, False), (False, True), (True, True), (True, False)) * 2
+ORIENTATION_TAG, SHORT = 0x0112, 3
+# An Exif structure states its orientation within its first bytes; a tag beyond them is not looked for.
+EXIF_SPAN = 4096
 
 _MAGIC = (
     ("JPEG", 0, b"\xff\xd8\xff"),
@@ -51,11 +65,22 @@ _REDUCED, _MASK = 1, 4
 _LARGEST_WHOLE_FLOAT32 = 2**24
 
 
-class Refusal(Exception):
+@dataclasses.dataclass(frozen=True)
+class FileHeader(cases.ImageHeader):
+    """The header of an image file.
+
+    Attributes:
+        plain: Whether `decode.decode_plain`, which costs least, reads this file onto a canvas of as many channels.
+    """
+
+    plain: bool = False
+
+
+class RefusalError(Exception):
     """Why a file is not read, as one sentence; becomes `BadInputError` where the path is known."""
 
 
-def sniff(path: str) -> cases.ImageHeader:
+def sniff(path: str) -> FileHeader:
     """Reads the header of an image file; the magic bytes decide on the format, not the name.
 
     Args:
@@ -67,7 +92,7 @@ def sniff(path: str) -> cases.ImageHeader:
     try:
         with open_regular(path) as file:
             return _PARSERS[kind(file.read(512))](file)
-    except Refusal as refusal:
+    except RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
     except (EOFError, struct.error):
         raise errors.BadInputError(path, "the header is cut short") from None
@@ -79,42 +104,42 @@ def open_regular(path: str) -> BinaryIO:
     """Opens a file that is one, and not a folder, a pipe or a device, which might never end.
 
     Raises:
-        Refusal: Why it cannot be opened.
+        RefusalError: Why it cannot be opened.
     """
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            raise Refusal("this is a folder, not an image file")
+            raise RefusalError("this is a folder, not an image file")
         if not stat.S_ISREG(status.st_mode):
-            raise Refusal("this is not a regular file")
+            raise RefusalError("this is not a regular file")
         if not status.st_size:
-            raise Refusal("the file is empty")
+            raise RefusalError("the file is empty")
         if status.st_size > MAX_BYTES:
-            raise Refusal(f"an image file has at most {MAX_BYTES} bytes. Received: {status.st_size}")
+            raise RefusalError(f"an image file has at most {MAX_BYTES} bytes. Received: {status.st_size}")
         return open(path, "rb")
     except FileNotFoundError:
-        raise Refusal("there is no such file") from None
+        raise RefusalError("there is no such file") from None
     except PermissionError:
-        raise Refusal("there is no permission to read the file") from None
+        raise RefusalError("there is no permission to read the file") from None
     except ValueError:
-        raise Refusal("this is not a file name") from None
+        raise RefusalError("this is not a file name") from None
 
 
 def kind(head: bytes) -> str:
     """Names the format that the first bytes of a file tell.
 
     Raises:
-        Refusal: The format is not read; the sentence says what the file looks like.
+        RefusalError: The format is not read; the sentence says what the file looks like.
     """
     for name, offset, magic in _MAGIC:
         if head.startswith(magic, offset):
             return name
     for name, offset, magic in _FOREIGN:
         if head.startswith(magic, offset):
-            raise Refusal(f"{_READ}. Received: a file that looks like {name}")
+            raise RefusalError(f"{_READ}. Received: a file that looks like {name}")
     if all(byte >= 0x20 or byte in b"\t\n\f\r" for byte in head):
-        raise Refusal(f"{_READ}. Received: a file that looks like text")
-    raise Refusal(f"{_READ}. Received: a file that begins with the bytes {head[:8].hex(' ')}")
+        raise RefusalError(f"{_READ}. Received: a file that looks like text")
+    raise RefusalError(f"{_READ}. Received: a file that begins with the bytes {head[:8].hex(' ')}")
 
 
 def exif_orientation(tiff: bytes) -> int:
@@ -123,37 +148,41 @@ def exif_orientation(tiff: bytes) -> int:
     Reference:
         CIPA DC-008 (EXIF 2.32), 4.6.4 A: tag 0x0112, one SHORT.
     """
-    order = "<" if tiff[:1] == b"I" else ">"
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
-        for index in range(min(entries, decode.MAX_SEGMENTS)):
-            tag, form, _, value = struct.unpack_from(f"{order}HHIH", tiff, directory + 2 + 12 * index)
-            if (tag, form) == (decode.ORIENTATION_TAG, decode.SHORT):
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    data = tiff[:EXIF_SPAN].ljust(EXIF_SPAN, b"\x00")
+    directory = min(struct.unpack_from(f"{order}I", data, 4)[0], EXIF_SPAN - 2)
+    (count,) = struct.unpack_from(f"{order}H", data, directory)
+    count = min(count, (EXIF_SPAN - 2 - directory) // 12)
+    entries = struct.iter_unpack(f"{order}HHIHxx", data[directory + 2 : directory + 2 + 12 * count])
+    value = max((value for tag, form, _, value in entries if (tag, form) == (ORIENTATION_TAG, SHORT)), default=1)
+    return value if 1 <= value <= 8 else 1
 
 
 def tiff_page(file: tifffile.TiffFile) -> Any:
     """Returns the one picture of a TIFF file, a `tifffile.TiffPage`; previews and masks are passed over.
 
     Raises:
-        Refusal: The file holds several pictures, or one that is not read.
+        RefusalError: The file holds several pictures, or one that is not read.
     """
-    first, *others = itertools.islice(file.pages, decode.MAX_SEGMENTS)
+    first, *others = itertools.islice(file.pages, MAX_SEGMENTS)
     for page in others:
         aside = int(page.subfiletype) & (_REDUCED | _MASK)
         if not aside and page.imagewidth * page.imagelength >= first.imagewidth * first.imagelength:
-            raise Refusal("a TIFF holds one picture; several of its pages are pictures: save each as a file of its own")
+            raise RefusalError(
+                "a TIFF holds one picture; several of its pages are pictures: save each as a file of its own"
+            )
     photometric = getattr(first.photometric, "name", str(first.photometric))
     colours = first.samplesperpixel - len(first.extrasamples)
     if _TIFF_COLOURS.get(photometric) != colours or first.imagedepth != 1:
-        raise Refusal(f"a TIFF is grey, RGB, palette or CMYK. Received: {photometric}, {colours} colours a pixel")
-    if any(offset + count > file.filehandle.size or not count
-           for offset, count in zip(first.dataoffsets, first.databytecounts, strict=False)):  # fmt: skip
-        raise Refusal("the TIFF data end early: the file is truncated")
+        raise RefusalError(f"a TIFF is grey, RGB, palette or CMYK. Received: {photometric}, {colours} colours a pixel")
+    if photometric == "YCBCR" and first.compression not in (6, 7):
+        raise RefusalError("a TIFF in YCbCr is compressed by JPEG")
+    pieces = list(zip(first.dataoffsets, first.databytecounts, strict=False))
+    inside = all(count and offset + count <= file.filehandle.size for offset, count in pieces)
+    if not inside or len(pieces) != math.prod(first.chunked):
+        raise RefusalError("the TIFF data end early: the file is truncated")
     return first
 
 
@@ -162,19 +191,19 @@ _TIFF_COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPA
 
 def tiff_orientation(page: Any) -> int:
     """Returns the orientation 1..8 of a `tifffile.TiffPage`."""
-    tag = page.tags.get(decode.ORIENTATION_TAG)
+    tag = page.tags.get(ORIENTATION_TAG)
     return tag.value if tag is not None and tag.value in range(1, 9) else 1
 
 
 def _header(height: int, width: int, channels: int, *, dtype: str = "uint8", orientation: int = 1,
-            native: bool = True) -> cases.ImageHeader:  # fmt: skip
+            native: bool = False, plain: bool = False) -> FileHeader:  # fmt: skip
     if not height or not width:
-        raise Refusal(f"an image has at least one row and one column. Received: {height} rows, {width} columns")
-    if height * width > decode.MAX_PIXELS:
-        raise Refusal(f"an image has at most {decode.MAX_PIXELS} pixels. Received: {height} rows, {width} columns")
+        raise RefusalError(f"an image has at least one row and one column. Received: {height} rows, {width} columns")
+    if height * width > MAX_PIXELS:
+        raise RefusalError(f"an image has at most {MAX_PIXELS} pixels. Received: {height} rows, {width} columns")
     if orientation >= 5:
         height, width = width, height
-    return cases.ImageHeader(height, width, channels, dtype, native)
+    return FileHeader(height, width, channels, dtype, native, plain and orientation == 1)
 
 
 def _take(file: BinaryIO, count: int) -> bytes:
@@ -184,35 +213,36 @@ def _take(file: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _png(file: BinaryIO) -> cases.ImageHeader:
+def _png(file: BinaryIO) -> FileHeader:
     file.seek(8)
     length, name, width, height, depth, colour = struct.unpack(">I4sIIBB", _take(file, 18))
     if (length, name) != (13, b"IHDR") or depth not in _PNG_DEPTHS.get(colour, ()):
-        raise Refusal("the PNG header is damaged")
+        raise RefusalError("the PNG header is damaged")
     dtype = "uint16" if depth == 16 else "uint8"
     file.seek(33)
     orientation = exif_orientation(_png_exif(file))
-    return _header(height, width, 1 if colour in (0, 4) else 3, dtype=dtype, orientation=orientation)
+    return _header(height, width, 1 if colour in (0, 4) else 3, dtype=dtype, orientation=orientation,
+                   native=True, plain=depth <= 8)  # fmt: skip
 
 
 def _png_exif(file: BinaryIO) -> bytes:
-    for _ in range(decode.MAX_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         length, name = struct.unpack(">I4s", _take(file, 8))
         if name == b"eXIf":
             return _take(file, length)
         if name == b"IDAT":
             return b""
         file.seek(length + 4, os.SEEK_CUR)
-    raise Refusal(f"a PNG has at most {decode.MAX_SEGMENTS} chunks before its pixels")
+    raise RefusalError(f"a PNG has at most {MAX_SEGMENTS} chunks before its pixels")
 
 
-def _jpeg(file: BinaryIO) -> cases.ImageHeader:
+def _jpeg(file: BinaryIO) -> FileHeader:
     file.seek(2)
     orientation = 0
-    for _ in range(decode.MAX_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         mark, code = _take(file, 2)
         if mark != 0xFF:
-            raise Refusal("the JPEG header is damaged")
+            raise RefusalError("the JPEG header is damaged")
         if code == 0xFF:
             file.seek(-1, os.SEEK_CUR)
             continue
@@ -220,32 +250,34 @@ def _jpeg(file: BinaryIO) -> cases.ImageHeader:
         if 0xC0 <= code <= 0xCF and code not in _JPEG_TABLES:
             return _jpeg_frame(code, _take(file, 6), orientation or 1)
         if code < 0xE0 and code not in _JPEG_TABLES:
-            raise Refusal("the JPEG header is damaged")
+            raise RefusalError("the JPEG header is damaged")
         body = _take(file, length - 2) if code == 0xE1 and not orientation else b""
         if body.startswith(b"Exif"):
             orientation = exif_orientation(body[6:])
         file.seek(max(length - 2, 0) - len(body), os.SEEK_CUR)
-    raise Refusal(f"a JPEG has at most {decode.MAX_SEGMENTS} segments before its picture")
+    raise RefusalError(f"a JPEG has at most {MAX_SEGMENTS} segments before its picture")
 
 
-def _jpeg_frame(code: int, frame: bytes, orientation: int) -> cases.ImageHeader:
+def _jpeg_frame(code: int, frame: bytes, orientation: int) -> FileHeader:
     bits, height, width, components = struct.unpack(">BHHB", frame)
     if code not in (0xC0, 0xC1, 0xC2):
-        raise Refusal("a JPEG is baseline or progressive, Huffman-coded. Received: a lossless, hierarchical or "
+        raise RefusalError("a JPEG is baseline or progressive, Huffman-coded. Received: a lossless, hierarchical or "
                       "arithmetic-coded one")  # fmt: skip
     if bits != 8:
-        raise Refusal(f"a JPEG has 8 bits a sample. Received: {bits}")
+        raise RefusalError(f"a JPEG has 8 bits a sample. Received: {bits}")
     if components not in (1, 3, 4):
-        raise Refusal(f"a JPEG has 1, 3 or 4 components. Received: {components}")
-    return _header(height, width, 1 if components == 1 else 3, orientation=orientation)
+        raise RefusalError(f"a JPEG has 1, 3 or 4 components. Received: {components}")
+    return _header(
+        height, width, 1 if components == 1 else 3, orientation=orientation, native=True, plain=components < 4
+    )
 
 
-def _bmp(file: BinaryIO) -> cases.ImageHeader:
+def _bmp(file: BinaryIO) -> FileHeader:
     file.seek(14)
     (header,) = struct.unpack("<I", _take(file, 4))
     if header == 12:
         width, height, _, bits = struct.unpack("<HHHH", _take(file, 8))
-        return _header(height, width, 3, native=False)
+        return _header(height, width, 3)
     width, height, _, bits, compression = struct.unpack("<iiHHI", _take(file, 16))
     used = struct.unpack("<12xI4x", _take(file, 20))[0] or 256
     native = 40 <= header <= 124 and compression == 0 and bits in (8, 24, 32)
@@ -257,13 +289,13 @@ def _bmp(file: BinaryIO) -> cases.ImageHeader:
     return _header(abs(height), max(width, 0), channels, native=native)
 
 
-def _gif(file: BinaryIO) -> cases.ImageHeader:
+def _gif(file: BinaryIO) -> FileHeader:
     file.seek(6)
     width, height = struct.unpack("<HH", _take(file, 4))
-    return _header(height, width, 3, native=False)
+    return _header(height, width, 3)
 
 
-def _webp(file: BinaryIO) -> cases.ImageHeader:
+def _webp(file: BinaryIO) -> FileHeader:
     file.seek(12)
     name, data = _take(file, 4), _take(file, 14)
     if name == b"VP8X":
@@ -274,19 +306,19 @@ def _webp(file: BinaryIO) -> cases.ImageHeader:
     elif name == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack("<HH", data[10:14]))
     else:
-        raise Refusal("the WebP header is damaged")
+        raise RefusalError("the WebP header is damaged")
     _header(height, width, 3)
-    orientation = _pillow_orientation(file)
-    return _header(height, width, 3, orientation=orientation, native=False)
-
-
-def _pillow_orientation(file: BinaryIO) -> int:
     file.seek(0)
     try:
         with Image.open(file, formats=("WEBP",)) as image:
-            return exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\x00\x00"))
+            return _header(height, width, 3, orientation=pillow_orientation(image))
     except Exception:
-        raise Refusal("the WebP data are damaged") from None
+        raise RefusalError("the WebP data are damaged") from None
+
+
+def pillow_orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation 1..8 of an image that Pillow has opened."""
+    return exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\x00\x00"))
 
 
 def pnm_layout(file: BinaryIO) -> tuple[int, int, int, int]:
@@ -302,7 +334,7 @@ def pnm_layout(file: BinaryIO) -> tuple[int, int, int, int]:
     channels = 1 if file.read(2) == b"P5" else 3
     width, height, white = (_pnm_number(file) for _ in range(3))
     if not 1 <= white <= 65535:
-        raise Refusal(f"the white of a PGM or PPM lies between 1 and 65535. Received: {white}")
+        raise RefusalError(f"the white of a PGM or PPM lies between 1 and 65535. Received: {white}")
     return height, width, channels, white
 
 
@@ -318,36 +350,36 @@ def _pnm_number(file: BinaryIO) -> int:
             break
         elif digits:
             return int(digits)
-    raise Refusal("the PGM or PPM header is damaged")
+    raise RefusalError("the PGM or PPM header is damaged")
 
 
-def _pnm(file: BinaryIO) -> cases.ImageHeader:
+def _pnm(file: BinaryIO) -> FileHeader:
     height, width, channels, white = pnm_layout(file)
-    return _header(height, width, channels, dtype="uint8" if white < 256 else "uint16", native=False)
+    return _header(height, width, channels, dtype="uint8" if white < 256 else "uint16")
 
 
-def _tiff(file: BinaryIO) -> cases.ImageHeader:
+def _tiff(file: BinaryIO) -> FileHeader:
     try:
         with tifffile.TiffFile(file) as tiff:
             page = tiff_page(tiff)
             channels = 1 if page.photometric in (0, 1) else 3
             return _header(page.imagelength, page.imagewidth, channels, dtype=tiff_dtype(page),
-                           orientation=tiff_orientation(page), native=False)  # fmt: skip
-    except (Refusal, OSError):
+                           orientation=tiff_orientation(page))  # fmt: skip
+    except (RefusalError, OSError):
         raise
     except Exception:
-        raise Refusal("the TIFF header is damaged") from None
+        raise RefusalError("the TIFF header is damaged") from None
 
 
 def tiff_dtype(page: Any) -> str:
     """Returns the narrowest of `uint8`, `uint16` and `float32` that keeps the values of a `tifffile.TiffPage`."""
     if page.dtype is None or page.dtype.kind not in "buif":
-        raise Refusal("a TIFF holds whole numbers or floating-point numbers")
+        raise RefusalError(f"a TIFF holds whole or floating-point numbers. Received: {page.dtype}")
     if page.dtype.kind in "bu" and page.dtype.itemsize <= 2:
         return "uint16" if page.dtype.itemsize == 2 and page.photometric != 3 else "uint8"
     return "float32"
 
 
-_PARSERS: dict[str, Callable[[BinaryIO], cases.ImageHeader]] = {
+_PARSERS: dict[str, Callable[[BinaryIO], FileHeader]] = {
     "BMP": _bmp, "GIF": _gif, "JPEG": _jpeg, "PNG": _png, "PNM": _pnm, "TIFF": _tiff, "WebP": _webp,
 }  # fmt: skip
