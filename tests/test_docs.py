@@ -71,7 +71,8 @@ def default(field: dataclasses.Field) -> str:
 
 def setting_rows() -> list[list[str]]:
     return [
-        [f"`{name}`", default(field), accepted(field), field.metadata["help"]] for name, field in config.fields().items()
+        [f"`{name}`", default(field), accepted(field), field.metadata["help"]]
+        for name, field in config.fields().items()
     ]
 
 
@@ -87,7 +88,9 @@ def test_every_mode_is_documented_and_no_other() -> None:
 
 def test_every_flag_is_documented_and_no_other() -> None:
     defined = {flag.name: flag for flag in flags.FLAGS.flags_by_module_dict()["main"]}
-    table = {re.match(r"`--(\w+)", cells[0]).group(1): cells for cells in rows(read("docs/command_line.md"), "## Flags")}
+    table = {
+        re.match(r"`--(\w+)", cells[0]).group(1): cells for cells in rows(read("docs/command_line.md"), "## Flags")
+    }
     assert set(table) == set(defined)
 
 
