@@ -108,6 +108,8 @@ def test_flags_in_commands_exist(page) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_settings_in_commands_can_be_set(page) -> None:
     for key, value in re.findall(r"--set[ =]([\w.]+)=([^\s`]+)", page.read_text(encoding="utf-8")):
+        if key == "section.field":
+            continue
         assert key in config.fields(), f"--set {key}"
         if not re.search(r"[A-Z…]{2}|…", value):
             config.Config().override([f"{key}={value}"])
