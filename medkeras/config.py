@@ -80,7 +80,7 @@ class ModelConfig:
 class TrainConfig:
     """How the network learns."""
 
-    epochs: int = setting(12, "passes over the training split (transfer: of the frozen stage)", low=1, high=100000)
+    epochs: int = setting(30, "passes over the training split (transfer: of the frozen stage)", low=1, high=100000)
     batch_size: int = setting(32, "examples a step, over all devices", low=1, high=65536)
     learning_rate: float = setting(1e-3, "peak learning rate", low=0, high=100)
     optimizer: str = setting("adamw", "sgd, momentum (SGD, Nesterov 0.9), adam or adamw",
