@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -12,8 +13,6 @@ from PIL import Image
 
 from medkeras import errors
 from medkeras.data import cases, decode, headers
-
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +58,15 @@ def _native(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:
 
 def _damage(contents: bytes) -> str:
     name = headers.kind(contents[:512])
-    if name in _ENDS and _ENDS[name] not in contents[-1024:]:
-        return f"the {name} data end early: the file is truncated"
-    return f"the {name} data are damaged"
+    state = "end early: the file is truncated" if _ENDS_EARLY[name](contents) else "are damaged"
+    return f"the {name} data {state}"
+
+
+_ENDS_EARLY: dict[str, Callable[[bytes], bool]] = {
+    "JPEG": lambda contents: b"\xff\xd9" not in contents[-1024:],
+    "PNG": lambda contents: b"IEND\xaeB`\x82" not in contents[-1024:],
+    "BMP": lambda contents: len(contents) < int.from_bytes(contents[2:6], "little"),
+}
 
 
 def _host(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:

@@ -91,7 +91,9 @@ def sniff(path: str) -> FileHeader:
     """
     try:
         with open_regular(path) as file:
-            return _PARSERS[kind(file.read(512))](file)
+            name = kind(file.read(512))
+            file.seek(0)
+            return _PARSERS[name](file)
     except RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
     except (EOFError, struct.error):
@@ -166,19 +168,12 @@ def tiff_page(file: tifffile.TiffFile) -> Any:
     Raises:
         RefusalError: The file holds several pictures, or one that is not read.
     """
-    first, *others = itertools.islice(file.pages, MAX_SEGMENTS)
-    for page in others:
-        aside = int(page.subfiletype) & (_REDUCED | _MASK)
-        if not aside and page.imagewidth * page.imagelength >= first.imagewidth * first.imagelength:
-            raise RefusalError(
-                "a TIFF holds one picture; several of its pages are pictures: save each as a file of its own"
-            )
-    photometric = getattr(first.photometric, "name", str(first.photometric))
-    colours = first.samplesperpixel - len(first.extrasamples)
-    if _TIFF_COLOURS.get(photometric) != colours or first.imagedepth != 1:
-        raise RefusalError(f"a TIFF is grey, RGB, palette or CMYK. Received: {photometric}, {colours} colours a pixel")
-    if photometric == "YCBCR" and first.compression not in (6, 7):
-        raise RefusalError("a TIFF in YCbCr is compressed by JPEG")
+    pages: list[Any] = list(itertools.islice(file.pages, MAX_SEGMENTS))
+    first, *others = (page for page in pages if page is pages[0] or not int(page.subfiletype) & (_REDUCED | _MASK))
+    area = first.imagewidth * first.imagelength
+    if any(page.imagewidth * page.imagelength >= area for page in others):
+        raise RefusalError("a TIFF holds one picture; several of its pages are: save each as a file of its own")
+    _check_tiff_colours(first)
     pieces = list(zip(first.dataoffsets, first.databytecounts, strict=False))
     inside = all(count and offset + count <= file.filehandle.size for offset, count in pieces)
     if not inside or len(pieces) != math.prod(first.chunked):
@@ -186,6 +181,19 @@ def tiff_page(file: tifffile.TiffFile) -> Any:
     return first
 
 
+def _check_tiff_colours(page: Any) -> None:
+    photometric = getattr(page.photometric, "name", str(page.photometric))
+    alpha = len(page.extrasamples)
+    if _TIFF_COLOURS.get(photometric) != page.samplesperpixel - alpha or alpha > 1 or page.imagedepth != 1:
+        raise RefusalError(
+            "a TIFF is grey, RGB, palette or CMYK, with or without alpha. "
+            f"Received: {photometric}, {page.samplesperpixel} samples a pixel"
+        )
+    if photometric == "YCBCR" and page.compression not in _TIFF_JPEG:
+        raise RefusalError("a TIFF in YCbCr is compressed by JPEG")
+
+
+_TIFF_JPEG = (6, 7)
 _TIFF_COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
 
 
@@ -330,7 +338,6 @@ def pnm_layout(file: BinaryIO) -> tuple[int, int, int, int]:
     Reference:
         netpbm, pgm(5) and ppm(5).
     """
-    file.seek(0)
     channels = 1 if file.read(2) == b"P5" else 3
     width, height, white = (_pnm_number(file) for _ in range(3))
     if not 1 <= white <= 65535:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 
 import numpy as np
@@ -16,11 +17,24 @@ from tests.data import images
 SOURCE = files.FileImages()
 
 
+@functools.cache
+def traced(channels: int, dtype: str) -> tf.types.experimental.GenericFunction:
+    return tf.function(
+        lambda contents: decode.decode_bytes(contents, channels, dtype), input_signature=[tf.TensorSpec([], tf.string)]
+    )
+
+
 def graph(contents: bytes, channels: int, dtype: str) -> np.ndarray:
-    """Decodes inside `Dataset.map`, where shapes are unknown and nothing runs eagerly."""
-    dataset = tf.data.Dataset.from_tensors(contents).map(lambda s: decode.decode_bytes(s, channels, dtype))
-    assert dataset.element_spec.shape.as_list() == [None, None, channels]
-    return next(dataset.as_numpy_iterator())
+    """Decodes inside a graph, where shapes are unknown and nothing runs eagerly."""
+    return traced(channels, dtype)(tf.constant(contents)).numpy()
+
+
+def test_static_shape_inside_a_dataset():
+    contents = [EIGHT_BIT["rgb.png"][0], EIGHT_BIT["palette.bmp"][0]]
+    dataset = tf.data.Dataset.from_tensor_slices(contents).map(traced(1, "uint16"))
+    assert dataset.element_spec == tf.TensorSpec((None, None, 1), tf.uint16)
+    for image, one in zip(dataset.as_numpy_iterator(), contents, strict=True):
+        np.testing.assert_array_equal(image, by_pillow(one, 1))
 
 
 def by_pillow(contents: bytes, channels: int) -> np.ndarray:
@@ -287,7 +301,7 @@ def test_cmyk_tiff_equals_pillow_within_rounding(tmp_path):
     np.testing.assert_allclose(SOURCE.read(case, 3).astype(int), by_pillow(contents, 3), atol=1)
 
 
-def test_tiff_preview_is_passed_over_and_a_stack_refused(tmp_path):
+def test_tiff_preview_is_passed_over(tmp_path):
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         writer.write(images.picture(channels=1)[..., 0])
