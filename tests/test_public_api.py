@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -67,9 +69,17 @@ def test_the_public_names_are_these() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_public_name_has_a_docstring_and_a_place_in_the_docs(name) -> None:
-    assert (getattr(medkeras, name).__doc__ or "").strip()
+    value = getattr(medkeras, name)
+    assert isinstance(value, Mapping) or inspect.getdoc(value)
     pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
     assert re.search(rf"\b{name}\b", pages)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "export", "predict", "train"])
+def test_a_mode_is_a_function_whatever_else_is_imported(name) -> None:
+    for module in ("medkeras.export.card", "medkeras.evaluation.report", "medkeras.workflows.export"):
+        importlib.import_module(module)
+    assert inspect.isfunction(getattr(medkeras, name))
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
