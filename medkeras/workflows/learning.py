@@ -68,7 +68,7 @@ class Learner:
         task: Gives targets, loss and metrics.
         settings: Settings of the run.
         augmenter: Changes training images.
-        folder: Folder of the run: `history.csv`, `tensorboard/`.
+        folder: Folder of the run: `history.csv`, `tensorboard/`, `checkpoints/`.
     """
 
     built: models.BuiltModel
@@ -101,6 +101,13 @@ class Learner:
             optimizer=optimizers.make_optimizer(stage.settings, steps=stage.epochs * self._steps()),
             callbacks=self._callbacks(stage),
         )
+        self._keep_weights(stage)
+
+    def _keep_weights(self, stage: Stage) -> None:
+        """Writes the weights of the whole model: they outlive whatever goes wrong after the stage."""
+        folder = self.folder / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        self.built.model.save_weights(folder / f"epoch-{stage.last_epoch:03d}.weights.h5")
 
     def _frozen_part_is_fixed(self, stage: Stage) -> bool:
         """Whether the frozen layers see the same images every epoch: then they run once, not once an epoch."""
