@@ -144,7 +144,7 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     pixels = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
-    axes = [axis for axis, flipped in enumerate(headers.FLIPS[orientation - 1]) if flipped]
+    axes = tuple(axis for axis, flipped in enumerate(headers.FLIPS[orientation - 1]) if flipped)
     return np.ascontiguousarray(np.flip(pixels, axes))
 
 
