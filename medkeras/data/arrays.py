@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Mapping
 
@@ -43,6 +44,7 @@ class SpooledImages:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="medkeras-")
+        weakref.finalize(self, self._file.close)
         self._entries: dict[str, tuple[int, tuple[int, ...], str]] = {}
 
     def append(self, path: str, array: np.ndarray) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 
-class Slots(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Slots:
     """Which cases make a batch.
 
     Attributes:
@@ -29,7 +30,7 @@ def permutation(count: int, *, seed: int, epoch: int) -> np.ndarray:
 def slots(order: np.ndarray, batch_size: int) -> Iterator[Slots]:
     """Yields full batches; the last one is padded from the start of the order with weight 0.
 
-    >>> [list(slot.index) for slot in slots(np.array([4, 2, 7]), 2)]
+    >>> [slot.index.tolist() for slot in slots(np.array([4, 2, 7]), 2)]
     [[4, 2], [7, 4]]
     """
     steps = steps_per_epoch(len(order), batch_size)

@@ -65,20 +65,38 @@ def prepare(
         BadInputError: A file cannot be read and `data.on_error` is `raise`.
         DataError: More files than `data.max_errors` allows cannot be read, or a split would be left empty.
     """
-    headers, broken = _headers(case_set, track)
+    headers, broken = _headers(case_set, canvas, track)
     readable = [case for case in case_set.cases if case.case_id in headers]
     _judge(broken, case_set, settings)
+    _refuse_empty_splits(case_set, readable)
     canvas = canvas or _canvas(list(headers.values()), settings)
     policy = _cache_policy(settings.cache, canvas, len(readable))
     stores: dict[str, store.Store] = {}
     looks: list[store.Look] = []
     for split in cases.SPLITS:
         members = [case for case in readable if case.split == split]
-        native = np.array([headers[case.case_id].native for case in members], bool)
-        stores[split], look = store.fill(members, case_set.images, native=native, canvas=canvas, policy=policy,
-                                         folder=folder, track=track)  # fmt: skip
+        stores[split], look = store.fill(
+            members,
+            case_set.images,
+            headers=[headers[case.case_id] for case in members],
+            canvas=canvas,
+            policy=policy,
+            folder=folder,
+            track=track,
+        )
         looks.append(look)
     return _prepared(case_set, settings, canvas=canvas, stores=stores, looks=looks, broken=broken)
+
+
+def changed(data: Prepared) -> errors.BadInputError | None:
+    """Reads the images again and returns the first that can no longer be read, or None."""
+    for case in data.case_set.cases:
+        try:
+            data.canvas.require(case.path, data.case_set.images.header(case).dtype)
+            data.case_set.images.read(case, data.canvas.channels)
+        except errors.BadInputError as error:
+            return error
+    return None
 
 
 def _prepared(
@@ -93,6 +111,7 @@ def _prepared(
     unreadable = (*broken, *(error for look in looks for error in look.unreadable))
     _judge(unreadable, case_set, settings)
     kept = [case for each in stores.values() for case in each.cases]
+    _refuse_empty_splits(case_set, kept)
     order = {case.case_id: position for position, case in enumerate(case_set.cases)}
     kept.sort(key=lambda case: order[case.case_id])
     notes = [f"{len(unreadable)} unreadable files were skipped: {_names(unreadable)}."] if unreadable else []
@@ -108,14 +127,17 @@ def _prepared(
 
 
 def _headers(
-    case_set: cases.CaseSet, track: Track
+    case_set: cases.CaseSet, canvas: store.Canvas | None, track: Track
 ) -> tuple[dict[str, cases.ImageHeader], list[errors.BadInputError]]:
     headers: dict[str, cases.ImageHeader] = {}
     broken: list[errors.BadInputError] = []
 
     def look(case: cases.Case) -> cases.ImageHeader | errors.BadInputError:
         try:
-            return case_set.images.header(case)
+            header = case_set.images.header(case)
+            if canvas is not None:
+                canvas.require(case.path, header.dtype)
+            return header
         except errors.BadInputError as error:
             return error
 
@@ -141,6 +163,14 @@ def _judge(broken: Sequence[errors.BadInputError], case_set: cases.CaseSet, sett
         raise errors.DataError(
             f"At most {settings.max_errors:.1%} of the files may be unreadable (data.max_errors). "
             f"Received: {len(broken)} of {total}: {_names(broken)}"
+        )
+
+
+def _refuse_empty_splits(case_set: cases.CaseSet, kept: Sequence[cases.Case]) -> None:
+    lost = {case.split for case in case_set.cases} - {case.split for case in kept}
+    if lost:
+        raise errors.DataError(
+            f"Every split keeps a case that can be read. Received: {', '.join(sorted(lost))} with unreadable files only"
         )
 
 

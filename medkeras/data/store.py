@@ -7,9 +7,11 @@ order of the data be a pure function of (seed, epoch).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import os
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -51,6 +53,11 @@ class Canvas:
         """Bytes of one image."""
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
+    def require(self, path: object, dtype: str) -> None:
+        """Raises `BadInputError` for a file whose values of `dtype` the canvas would cut off."""
+        if not np.can_cast(dtype, self.dtype):
+            raise errors.BadInputError(path, f"the model takes {self.dtype} values. Received: {dtype}")
+
 
 class Store(Protocol):
     """The images of one split."""
@@ -82,7 +89,7 @@ def fill(
     members: Sequence[cases.Case],
     images: cases.ImageSource,
     *,
-    native: np.ndarray,
+    headers: Sequence[cases.ImageHeader],
     canvas: Canvas,
     policy: str,
     folder: str | os.PathLike[str],
@@ -93,13 +100,13 @@ def fill(
     Args:
         members: The cases of the split.
         images: Reads their pixels.
-        native: bool `[N]`, whether the decoder in the graph reads a case.
+        headers: Their headers, which say what decoder reads them.
         canvas: What images become.
         policy: `memory`, `disk` or `none`.
         folder: Where a disk cache goes.
         track: Shows progress.
     """
-    reader = _Reader(tuple(members), images, native, canvas)
+    reader = _Reader(tuple(members), images, headers, canvas)
     shelf = _SHELVES[policy](canvas, len(members), folder)
     survey = _Survey()
     seen = np.zeros(len(members), bool)
@@ -108,7 +115,7 @@ def fill(
         survey.add(position, image)
     unreadable = tuple(_retry(reader, shelf, survey, seen))
     rows = np.flatnonzero(seen)
-    kept = tuple(members[row] for row in rows)
+    kept = tuple(members[row] for row in rows.tolist())
     return shelf.store(reader, rows, kept), survey.look(unreadable)
 
 
@@ -121,12 +128,20 @@ class _Reader:
     """Turns positions into canvases, in the graph where the decoder there can, else on the host."""
 
     def __init__(
-        self, members: tuple[cases.Case, ...], images: cases.ImageSource, native: np.ndarray, canvas: Canvas
+        self,
+        members: tuple[cases.Case, ...],
+        images: cases.ImageSource,
+        headers: Sequence[cases.ImageHeader],
+        canvas: Canvas,
     ) -> None:
         self.members = members
         self.canvas = canvas
         self._images = images
+        native = np.array([header.native for header in headers], bool)
         self._native = tf.constant(native, tf.bool)
+        self._all_plain = canvas.dtype == "uint8" and all(
+            header.plain and header.channels <= canvas.channels for header in headers
+        )
         self._all_native = bool(native.all())
         self._any_native = bool(native.any())
         self._paths = tf.constant([os.fsencode(case.path) for case in members], tf.string)
@@ -139,27 +154,39 @@ class _Reader:
             image = self._on_host(index)
         else:
             image = tf.cond(self._native[index], lambda: self._in_graph(index), lambda: self._on_host(index))
-        image = canvas_layers.to_canvas(image, size=self.canvas.size, mode=self.canvas.mode, dtype=self.canvas.dtype)
         return tf.ensure_shape(image, self.canvas.shape)
 
     def host(self, position: int) -> np.ndarray:
         """Returns the canvas at `position`; raises `BadInputError` with the reason if it cannot."""
-        image = tf.constant(self._read(np.int64(position)))
-        return canvas_layers.to_canvas(
-            image, size=self.canvas.size, mode=self.canvas.mode, dtype=self.canvas.dtype
-        ).numpy()
+        return _to_canvas(tf.constant(self._read(np.int64(position))), self.canvas).numpy()
 
     def _in_graph(self, index: tf.Tensor) -> tf.Tensor:
-        contents = tf.io.read_file(self._paths[index])
-        return decode.decode_bytes(contents, self.canvas.channels, self.canvas.dtype)
+        return _decoder(self.canvas, self._all_plain)(tf.io.read_file(self._paths[index]))
 
     def _on_host(self, index: tf.Tensor) -> tf.Tensor:
         image = tf.numpy_function(self._read, [index], self.canvas.dtype)
-        return tf.ensure_shape(image, (None, None, self.canvas.channels))
+        return _to_canvas(tf.ensure_shape(image, (None, None, self.canvas.channels)), self.canvas)
 
     def _read(self, position: np.int64) -> np.ndarray:
         image = self._images.read(self.members[int(position)], self.canvas.channels)
         return np.ascontiguousarray(image.astype(self.canvas.dtype, copy=False))
+
+
+@functools.lru_cache(maxsize=4)
+def _decoder(canvas: Canvas, plain: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns what brings the bytes of a file to the canvas; the splits share it, for tracing it takes a second."""
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+    def decoded(contents: tf.Tensor) -> tf.Tensor:
+        if plain:
+            return _to_canvas(decode.decode_plain(contents, canvas.channels), canvas)
+        return _to_canvas(decode.decode_bytes(contents, canvas.channels, canvas.dtype), canvas)
+
+    return decoded
+
+
+def _to_canvas(image: tf.Tensor, canvas: Canvas) -> tf.Tensor:
+    return canvas_layers.to_canvas(image, size=canvas.size, mode=canvas.mode, dtype=canvas.dtype)
 
 
 def _look(reader: _Reader, seen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -265,6 +292,7 @@ class _DiskShelf:
     def __init__(self, canvas: Canvas, count: int, folder: str | os.PathLike[str]) -> None:
         os.makedirs(folder, exist_ok=True)
         self._file = tempfile.TemporaryFile(prefix="images-", dir=folder)
+        weakref.finalize(self, self._file.close)
         self._canvas = canvas
 
     def put(self, position: int, image: np.ndarray) -> None:
@@ -293,4 +321,4 @@ class _NoShelf:
         return _StreamingStore(members, reader, rows)
 
 
-_SHELVES = {"memory": _MemoryShelf, "disk": _DiskShelf, "none": _NoShelf}
+_SHELVES: dict[str, Callable[..., Any]] = {"memory": _MemoryShelf, "disk": _DiskShelf, "none": _NoShelf}
