@@ -16,7 +16,8 @@ def gradcam(model: keras.Model, score: Callable[[Mapping[str, tf.Tensor]], tf.Te
     """Returns a function that answers and explains its answer in one pass.
 
     Args:
-        model: A functional model whose last convolutional map `[B, h, w, F]` is the output of the layer `features`.
+        model: A functional model whose last convolutional map `[B, h, w, F]` is the output of the layer `features`,
+            and whose outputs depend on the images through that map alone.
         score: From the model's outputs to the number `[B]` that is explained.
 
     Returns:
@@ -25,12 +26,15 @@ def gradcam(model: keras.Model, score: Callable[[Mapping[str, tf.Tensor]], tf.Te
 
     Reference: Selvaraju et al., "Grad-CAM", ICCV 2017.
     """
-    inner = keras.Model(model.input, [model.get_layer(FEATURES).output, model.output])
+    features = model.get_layer(FEATURES).output
+    backbone, rest = keras.Model(model.input, features), keras.Model(features, model.output)
 
     def explain(images: tf.Tensor) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
+        features = backbone(images, training=False)
         with tf.GradientTape() as tape:
-            tape.watch(images)  # a frozen network has no variables that the tape would record from
-            features, outputs = inner(images, training=False)
+            # The map itself: nothing before it need be differentiable, nor trainable.
+            tape.watch(features)
+            outputs = rest(features, training=False)
             explained = score(outputs)
         gradient = tape.gradient(explained, features)
         weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
