@@ -113,7 +113,8 @@ class _Endpoints:
         return {**self._answer(outputs), "heatmap": heatmap}
 
     def _decode(self, contents: tf.Tensor) -> tf.Tensor:
-        image = decode.decode_bytes(contents, self._canvas.channels, "float32")
+        # In the canvas's own type: a 16-bit file is refused, not answered for, by a model of 8-bit images.
+        image = decode.decode_bytes(contents, self._canvas.channels, self._canvas.dtype)
         return tf.ensure_shape(self._to_canvas(image[tf.newaxis])[0], self._canvas.shape)
 
     def _answer(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

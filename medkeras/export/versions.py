@@ -47,7 +47,7 @@ def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.
     except OSError as error:
         raise errors.ModelError(
             f"A model is written into a folder that can be made. "
-            f"Received: {errors.printable(temporary)} ({error.strerror})"
+            f"Received: {errors.printable(temporary)} ({error.strerror or error})"
         ) from None
     try:
         yield temporary
@@ -56,7 +56,7 @@ def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.
         _synchronise_folder(base)
     except OSError as error:
         raise errors.ModelError(
-            f"A version is written whole or not at all. Received: {error.strerror} for {errors.printable(final)}"
+            f"A version is written whole or not at all. Received: {errors.printable(final)} ({error.strerror or error})"
         ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
