@@ -138,13 +138,13 @@ def main(_: Sequence[str]) -> int:
     logging.set_verbosity(logging.ERROR)
     try:
         if FLAGS.mode not in MODES:
-            raise errors.ConfigError(errors.unknown("mode", FLAGS.mode, MODES))
+            raise errors.ConfigError(errors.unknown("mode", FLAGS.mode or "", MODES))
         result = MODES[FLAGS.mode]()
     except errors.UserError as error:
         complain(str(error))
         return error.exit_code
     except OSError as error:
-        complain(f"{errors.printable(error.filename)}: {error.strerror}")
+        complain(f"{errors.printable(error.filename)}: {error.strerror}" if error.filename else str(error))
         return errors.UserError.exit_code
     except KeyboardInterrupt:
         complain("Interrupted; no half-written version was left behind.")

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from medkeras import config
 from medkeras.data import cases
-from medkeras.evaluation import classification, predictions
+from medkeras.evaluation import classification
+from medkeras.evaluation import predictions as tables
 from medkeras.training import losses
 
 
@@ -67,9 +68,9 @@ class Classification:
         """Returns the score `[B]` that an explanation explains: the logit of the likeliest class."""
         return tf.reduce_max(outputs["logits"], axis=-1)
 
-    def predictions(self, members: Sequence[cases.Case], outputs: Mapping[str, np.ndarray]) -> predictions.Predictions:
+    def predictions(self, members: Sequence[cases.Case], outputs: Mapping[str, np.ndarray]) -> tables.Predictions:
         """Returns the table of predictions of these cases, in order."""
-        return predictions.Predictions(
+        return tables.Predictions(
             case_id=tuple(case.case_id for case in members),
             patient_id=tuple(case.patient_id for case in members),
             path=tuple(case.path for case in members),
@@ -80,7 +81,7 @@ class Classification:
             multilabel=self.multilabel,
         )
 
-    def evaluate(self, table: predictions.Predictions, *, seed: int) -> dict[str, Any]:
+    def evaluate(self, table: tables.Predictions, *, seed: int) -> dict[str, Any]:
         """Returns what `metrics.json` holds."""
         return classification.evaluate(table, seed=seed)
 

@@ -82,7 +82,7 @@ def _layers(
         settings.preprocessing,
         channels=channels,
         value_range=value_range,
-        mean=np.zeros(channels) if mean is None else mean,
-        std=np.ones(channels) if std is None else std,
+        mean=[0.0] * channels if mean is None else mean.tolist(),
+        std=[1.0] * channels if std is None else std.tolist(),
         network_normalise=models.MODELS[settings.model.name].normalise,
     )

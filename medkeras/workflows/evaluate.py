@@ -10,7 +10,9 @@ from typing import Any
 
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes, split
-from medkeras.workflows import opening, publishing, terminal
+from medkeras.workflows import failing, opening, publishing, terminal
+
+_LABELS = {False: "one label a case", True: "any number of labels a case"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +31,11 @@ def evaluate(
     The cases are the data's test split. Data without splits are evaluated whole, unless they are the data that the
     model was trained on: then the test split of that training is carved again.
 
+    Seed and batch size are those of the training, so that its own test split gives its own numbers to the last digit.
+
     Args:
         model: Folder of a version, or of a model: then its newest version.
-        settings: `data.source` names the data; `data.on_error` and `data.cache` count too.
+        settings: `data.source` names the data; `data.on_error`, `data.max_errors` and `data.cache` count too.
         output: Folder of the results; by default `evaluations/NAME-VERSION-DATA`.
 
     Raises:
@@ -44,30 +48,31 @@ def evaluate(
     folder = pathlib.Path(output or f"evaluations/{opened.card.name}-{opened.card.version}-{case_set.name}")
     folder.mkdir(parents=True, exist_ok=True)
     data = prepare.prepare(case_set, settings.data, canvas=opened.canvas, folder=folder, track=terminal.track)
-    metrics, table = publishing.evaluate(
-        opened.served,
-        data,
-        task=opened.task,
-        seed=settings.seed,
-        batch_size=settings.train.batch_size,
-        folder=folder,
-    )
-    publishing.write_report(
-        folder,
-        served=opened.served,
-        data=data,
-        table=table,
-        metrics=metrics,
-        model_card=opened.card,
-    )
-    return Evaluated(folder, metrics)
+    return Evaluated(folder, _evaluate(opened, data, folder))
+
+
+def _evaluate(opened: opening.Opened, data: prepare.Prepared, folder: pathlib.Path) -> Mapping[str, Any]:
+    trained = opened.card.training["settings"]
+    with failing.naming_files(data):
+        metrics, table = publishing.evaluate(
+            opened.served,
+            data,
+            task=opened.task,
+            seed=trained["seed"],
+            batch_size=trained["train.batch_size"],
+            folder=folder,
+        )
+        publishing.write_report(
+            folder, served=opened.served, data=data, table=table, metrics=metrics, model_card=opened.card
+        )
+    return metrics
 
 
 def _test_cases(opened: opening.Opened, settings: config.Config) -> cases.CaseSet:
     trained = opened.card.training["settings"]
     case_set = schemes.read(settings.data.source, seed=trained["seed"])
     if not any(case.split == "test" for case in case_set.cases):
-        if settings.data.source != trained["data.source"]:
+        if _place(settings.data.source) != _place(trained["data.source"]):
             whole = [dataclasses.replace(case, split="test") for case in case_set.cases]
             return case_set.replace_cases(whole, f"The data hold no test split: all {len(whole)} cases are evaluated.")
         case_set = split.complete(
@@ -76,11 +81,21 @@ def _test_cases(opened: opening.Opened, settings: config.Config) -> cases.CaseSe
     return case_set.replace_cases(case_set.of_split("test"))
 
 
+def _place(source: str) -> tuple[str, str]:
+    """Returns scheme and place, one place however its path is written."""
+    scheme, _, place = source.partition(":")
+    return scheme, os.path.realpath(place) if place else ""
+
+
 def _fitting(case_set: cases.CaseSet, opened: opening.Opened) -> cases.CaseSet:
     """Returns the cases with the model's classes; refuses labels that the model does not know."""
     known = opened.task.classes
+    if case_set.multilabel != opened.task.multilabel:
+        raise errors.ModelError(
+            f"This model gives {_LABELS[opened.task.multilabel]}. Received: data with {_LABELS[case_set.multilabel]}"
+        )
     strangers = sorted({label for case in case_set.cases for label in (case.labels or (case.label,))} - {*known, ""})
-    if strangers or case_set.multilabel != opened.task.multilabel:
-        kind = "several labels a case" if case_set.multilabel else f"the class {', '.join(map(repr, strangers))}"
-        raise errors.ModelError(f"This model tells {', '.join(known)} apart. Received: data with {kind}")
+    if strangers:
+        received = ", ".join(map(repr, strangers))
+        raise errors.ModelError(f"This model tells {', '.join(known)} apart. Received: data with the class {received}")
     return dataclasses.replace(case_set, classes=known)

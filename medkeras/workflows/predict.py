@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -91,6 +92,7 @@ def predict(
     for path in terminal.track(paths, len(paths), "Predicting"):
         try:
             image = source.read(cases.Case(case_id=str(path), path=str(path), patient_id=""), opened.canvas.channels)
+            opened.canvas.require(path, image.dtype.name)
         except errors.BadInputError as error:
             answers.append(Answer(str(path), None, error.reason))
             continue
@@ -120,12 +122,14 @@ def _expand(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[pathlib.Path]:
 
 def _heatmap_names(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
     """Returns a file name for each path: its own, numbered where two files share one."""
-    taken: dict[str, int] = {}
-    names = {}
-    for path in paths:
+    names: dict[pathlib.Path, str] = {}
+    taken: set[str] = set()
+    for path in dict.fromkeys(paths):
         stem = errors.printable(path.stem)
-        taken[stem] = taken.get(stem, 0) + 1
-        names[path] = f"{stem}.png" if taken[stem] == 1 else f"{stem}-{taken[stem]}.png"
+        candidates = itertools.chain((stem,), (f"{stem}-{number}" for number in itertools.count(2)))
+        name = next(name for name in candidates if name not in taken)
+        taken.add(name)
+        names[path] = f"{name}.png"
     return names
 
 

@@ -15,7 +15,7 @@ from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
 from medkeras.training import strategy
-from medkeras.workflows import building, learning, publishing, terminal
+from medkeras.workflows import building, failing, learning, publishing, terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,10 @@ def train(
     version = versions.next_version(base, pathlib.Path(workdir, name))
     run = pathlib.Path(workdir, name, str(version))
     _begin_run(run, settings, data)
-    trained = _learn(settings, data, run)
-    with versions.new_version(base, version) as folder:
-        metrics = _publish(trained, folder, name=name, version=version)
+    with failing.naming_files(data):
+        trained = _learn(settings, data, run)
+        with versions.new_version(base, version) as folder:
+            metrics = _publish(trained, folder, name=name, version=version)
     return Published(folder=base / str(version), run=run, metrics=metrics)
 
 
@@ -74,7 +75,7 @@ class _Trained:
 
 
 def _begin_run(run: pathlib.Path, settings: config.Config, data: prepare.Prepared) -> None:
-    run.mkdir(parents=True, exist_ok=True)
+    run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(settings.flat(), indent=2) + "\n", encoding="utf-8")
     split.write_csv(data.case_set, run / "split.csv")
     for note in data.case_set.notes:
