@@ -23,13 +23,13 @@ from medkeras import config, errors
 FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", None, "train, evaluate, predict or export")
 flags.DEFINE_string("recipe", None, "train: settings of pipelines/NAME.py to start from")
-flags.DEFINE_string("data", None, "phantom, folder:DIR, csv:FILE, npz:FILE or tfds:NAME")
+flags.DEFINE_string("data", None, "train, evaluate: phantom, folder:DIR, csv:FILE, npz:FILE or tfds:NAME")
 flags.DEFINE_string("model", None, "evaluate, predict, export: a folder of saved_models")
 flags.DEFINE_multi_string("input", [], "predict: an image file or a folder of images; may be repeated")
 flags.DEFINE_string("output", None, "where results go: a folder; predict: a CSV file")
-flags.DEFINE_string("workdir", "runs", "train: folder of the runs")
+flags.DEFINE_string("workdir", None, "train: folder of the runs; runs by default")
 flags.DEFINE_string("heatmaps", None, "predict: folder for pictures of the evidence")
-flags.DEFINE_multi_string("set", [], "section.field=value, replaces one setting; may be repeated")
+flags.DEFINE_multi_string("set", [], "train, evaluate: section.field=value, replaces one setting; may be repeated")
 flags.DEFINE_bool("json", False, "end standard output with one JSON object")
 
 HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
@@ -37,13 +37,14 @@ HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 
 def train() -> dict[str, Any]:
     chosen = settings()
-    published = public("train")(chosen, output=FLAGS.output or "saved_models", workdir=FLAGS.workdir)
+    published = public("train")(chosen, output=FLAGS.output or "saved_models", workdir=FLAGS.workdir or "runs")
     show_metrics(published.metrics)
     print(f"\nmodel   {published.folder}\nreport  {published.folder / 'report.html'}\nrun     {published.run}")
     return {"model": str(published.folder), "run": str(published.run), "metrics": published.metrics["metrics"]}
 
 
 def evaluate() -> dict[str, Any]:
+    required("data")
     model, chosen = required("model"), settings()
     evaluated = public("evaluate")(model, chosen, output=FLAGS.output)
     show_metrics(evaluated.metrics)
@@ -65,7 +66,7 @@ def predict() -> dict[str, Any]:
 
 
 def export() -> dict[str, Any]:
-    folder = public("export")(required("model"), output=FLAGS.output or "saved_models")
+    folder = public("export_model")(required("model"), output=FLAGS.output or "saved_models")
     print(f"model   {folder}")
     return {"model": str(folder)}
 
@@ -89,8 +90,11 @@ def public(name: str) -> Callable[..., Any]:
 
 
 def settings() -> config.Config:
-    """Returns the recipe's settings, or the defaults, with --data and --set laid over them."""
-    chosen = recipe(FLAGS.recipe) if FLAGS.recipe else config.Config()
+    """Returns the recipe's settings, with --data and --set laid over them; without a recipe, the defaults.
+
+    With neither recipe nor data it is the phantom's recipe.
+    """
+    chosen = recipe(FLAGS.recipe or "phantom") if FLAGS.recipe or not FLAGS.data else config.Config()
     if FLAGS.data is not None:
         chosen = chosen.override({"data.source": FLAGS.data})
     return chosen.override(FLAGS.set)
@@ -101,6 +105,15 @@ def recipe(name: str) -> config.Config:
     if name not in known:
         raise errors.ConfigError(errors.unknown("recipe", name, known))
     return importlib.import_module(f"pipelines.{name}").get_config()
+
+
+def refuse_unused_flags() -> None:
+    """Refuses a flag that the mode would not look at: its help begins with the modes that do."""
+    for flag in FLAGS.get_key_flags_for_module(sys.argv[0]):
+        modes = set(flag.help.partition(":")[0].split(", "))
+        if modes <= set(MODES) and FLAGS.mode not in modes and flag.value not in (None, []):
+            owners = " and ".join(sorted(modes))
+            raise errors.ConfigError(f"--{flag.name} belongs to {owners}. Received: --mode={FLAGS.mode}")
 
 
 def required(flag: str) -> str:
@@ -123,6 +136,9 @@ def complain(sentence: str) -> None:
 
 
 def parse(arguments: Sequence[str]) -> list[str]:
+    if {"--help", "-help", "-h"} & set(arguments):
+        app.usage(shorthelp=True, writeto_stdout=True)
+        sys.exit(0)
     try:
         rest = FLAGS(arguments)
     except flags.Error as error:
@@ -139,6 +155,7 @@ def main(_: Sequence[str]) -> int:
     try:
         if FLAGS.mode not in MODES:
             raise errors.ConfigError(errors.unknown("mode", FLAGS.mode or "", MODES))
+        refuse_unused_flags()
         result = MODES[FLAGS.mode]()
     except errors.UserError as error:
         complain(str(error))
@@ -149,9 +166,10 @@ def main(_: Sequence[str]) -> int:
     except KeyboardInterrupt:
         complain("Interrupted; no half-written version was left behind.")
         return 130
+    exit_code = result.pop("exit_code", 0)
     if FLAGS.json:
         print(json.dumps({"mode": FLAGS.mode, **result}))
-    return result.pop("exit_code", 0)
+    return exit_code
 
 
 if __name__ == "__main__":

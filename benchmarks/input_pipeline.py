@@ -27,9 +27,9 @@ BATCH = 32
 def ours(paths: list[pathlib.Path], canvas: store.Canvas) -> Callable[[], Iterable]:
     members = [cases.Case(case_id=str(path), path=str(path), patient_id=str(path), split="train") for path in paths]
     source = files.FileImages()
-    native = np.array([source.header(case).native for case in members])
+    headers = [source.header(case) for case in members]
     images, _ = store.fill(
-        members, source, native=native, canvas=canvas, policy="none", folder=".", track=lambda items, *_: items
+        members, source, headers=headers, canvas=canvas, policy="none", folder=".", track=lambda items, *_: items
     )
     targets = np.zeros((len(paths), 4), np.float32)
     return lambda: pipeline.training_dataset(images, targets, batch_size=BATCH, seed=0, epochs=1)

@@ -33,7 +33,7 @@ def measure(directory: str, count: int, cache: str) -> None:
         images, _ = store.fill(
             members,
             source,
-            native=np.array([header.native for header in headers]),
+            headers=headers,
             canvas=canvas,
             policy=cache,
             folder=cache_folder,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "BadInputError": "medkeras.errors",
     "Config": "medkeras.config",
@@ -21,12 +23,12 @@ _HOMES = {
     "ModelError": "medkeras.errors",
     "UserError": "medkeras.errors",
     "evaluate": "medkeras.workflows.evaluate",
-    "export": "medkeras.workflows.export",
+    "export_model": "medkeras.workflows.export",
     "predict": "medkeras.workflows.predict",
     "train": "medkeras.workflows.train",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,9 +12,9 @@ from typing import Any
 from medkeras import errors
 
 
-
-def setting(default: Any, description: str, *, choices: tuple[str, ...] = (), low: float = -math.inf,
-            high: float = math.inf) -> Any:
+def setting(
+    default: Any, description: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
+) -> Any:
     """Declares one setting: its default, what it means, and what it accepts."""
     return dataclasses.field(
         default=default, metadata={"help": description, "choices": choices, "low": low, "high": high}
@@ -26,14 +26,17 @@ class DataConfig:
     """What is read, and how it reaches a batch."""
 
     source: str = setting("phantom", "the data, SCHEME:PLACE")
-    image_size: int = setting(0, "height and width of the canvas in pixels; 0: the data's median, at most 224",
-                              low=0, high=4096)
-    resize: str = setting("pad", "pad keeps the aspect and fills with zeros; stretch does not",
-                          choices=("pad", "stretch"))
+    image_size: int = setting(
+        0, "height and width of the canvas in pixels; 0: the data's median, at most 224", low=0, high=4096
+    )
+    resize: str = setting(
+        "pad", "pad keeps the aspect and fills with zeros; stretch does not", choices=("pad", "stretch")
+    )
     validation: float = setting(0.15, "share of the training patients kept for validation", low=0.01, high=0.5)
     test: float = setting(0.2, "share of the patients kept for the test, when the data name none", low=0.01, high=0.9)
-    cache: str = setting("auto", "where decoded images are kept between epochs",
-                         choices=("auto", "memory", "disk", "none"))
+    cache: str = setting(
+        "auto", "where decoded images are kept between epochs", choices=("auto", "memory", "disk", "none")
+    )
     on_error: str = setting("raise", "what an unreadable file does", choices=("raise", "skip"))
     max_errors: float = setting(0.01, "largest share of unreadable files that skip accepts", low=0.0, high=1.0)
 
@@ -42,21 +45,28 @@ class DataConfig:
 class PreprocessingConfig:
     """The layers between the stored values and the network."""
 
-    denoise: str = setting("none", "none, median, gaussian, bilateral or tv (total variation)",
-                           choices=("none", "median", "gaussian", "bilateral", "tv"))
+    denoise: str = setting(
+        "none",
+        "none, median, gaussian, bilateral or tv (total variation)",
+        choices=("none", "median", "gaussian", "bilateral", "tv"),
+    )
     grayscale: bool = setting(False, "turn colour into luminance")
     window: str = setting("auto", "auto, none, percentile, LOW:HIGH or a CT preset; maps the window to 0…1")
     equalise: str = setting("none", "none, histogram or clahe", choices=("none", "histogram", "clahe"))
-    normalise: str = setting("auto", "auto is what the network was made for",
-                             choices=("auto", "none", "zscore", "dataset", "minmax", "imagenet"))
+    normalise: str = setting(
+        "auto",
+        "auto is what the network was made for",
+        choices=("auto", "none", "zscore", "dataset", "minmax", "imagenet"),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
     """What training images go through; every zero switches a step off."""
 
-    flips: str = setting("none", "left and right (and up and down) are kept apart unless asked",
-                         choices=("none", "horizontal", "both"))
+    flips: str = setting(
+        "none", "left and right (and up and down) are kept apart unless asked", choices=("none", "horizontal", "both")
+    )
     rotation: float = setting(10.0, "largest angle in degrees", low=0, high=180)
     zoom: float = setting(0.1, "largest relative change of size", low=0, high=0.9)
     translation: float = setting(0.05, "largest shift as a share of the image", low=0, high=0.9)
@@ -71,7 +81,7 @@ class AugmentConfig:
 class ModelConfig:
     """The network."""
 
-    name: str = setting("auto", "a name of medkeras.MODELS; auto: efficientnet_lite0 from 128 pixels, resnet_small below")
+    name: str = setting("auto", "a name of medkeras.MODELS; auto: efficientnet_lite0, or resnet_small below 128 pixels")
     weights: str = setting("auto", "auto (pretrained where pip brings weights), none, imagenet, or a weights file")
     dropout: float = setting(0.2, "share of the embedding dropped before the head", low=0, high=0.95)
 
@@ -83,17 +93,22 @@ class TrainConfig:
     epochs: int = setting(30, "passes over the training split (transfer: of the frozen stage)", low=1, high=100000)
     batch_size: int = setting(32, "examples a step, over all devices", low=1, high=65536)
     learning_rate: float = setting(1e-3, "peak learning rate", low=0, high=100)
-    optimizer: str = setting("adamw", "sgd, momentum (SGD, Nesterov 0.9), adam or adamw",
-                             choices=("sgd", "momentum", "adam", "adamw"))
-    schedule: str = setting("cosine", "cosine after a warm-up of 5% of the steps, or constant",
-                            choices=("cosine", "constant"))
+    optimizer: str = setting(
+        "adamw", "sgd, momentum (SGD, Nesterov 0.9), adam or adamw", choices=("sgd", "momentum", "adam", "adamw")
+    )
+    schedule: str = setting(
+        "cosine", "cosine after a warm-up of 5% of the steps, or constant", choices=("cosine", "constant")
+    )
     weight_decay: float = setting(1e-4, "decoupled weight decay (adamw)", low=0, high=10)
-    loss: str = setting("crossentropy", "crossentropy, weighted (by inverse class frequency) or focal",
-                        choices=("crossentropy", "weighted", "focal"))
+    loss: str = setting(
+        "crossentropy",
+        "crossentropy, weighted (by inverse class frequency) or focal",
+        choices=("crossentropy", "weighted", "focal"),
+    )
     clip_norm: float = setting(1.0, "largest global gradient norm; 0: no clipping", low=0, high=1e6)
     patience: int = setting(8, "epochs without a better validation loss before stopping", low=1, high=100000)
-    unfreeze: int = setting(6, "transfer: blocks fine-tuned after the frozen stage; 0: none, -1: all", low=-1, high=1000)
-    finetune_epochs: int = setting(5, "transfer: epochs of fine-tuning, at a tenth of the learning rate", low=1, high=100000)
+    unfreeze: int = setting(6, "transfer: blocks fine-tuned at the end; 0: none, -1: all", low=-1, high=1000)
+    finetune_epochs: int = setting(5, "transfer: epochs of fine-tuning, at a tenth of the rate", low=1, high=100000)
     strategy: str = setting("auto", "auto, one or mirrored", choices=("auto", "one", "mirrored"))
     deterministic: bool = setting(True, "the same seed gives the same weights on the same machine")
 

@@ -29,7 +29,7 @@ NAMES = [
     "ModelError",
     "UserError",
     "evaluate",
-    "export",
+    "export_model",
     "predict",
     "train",
 ]
@@ -75,7 +75,7 @@ def test_a_public_name_has_a_docstring_and_a_place_in_the_docs(name) -> None:
     assert re.search(rf"\b{name}\b", pages)
 
 
-@pytest.mark.parametrize("name", ["evaluate", "export", "predict", "train"])
+@pytest.mark.parametrize("name", ["evaluate", "export_model", "predict", "train"])
 def test_a_mode_is_a_function_whatever_else_is_imported(name) -> None:
     for module in ("medkeras.export.card", "medkeras.evaluation.report", "medkeras.workflows.export"):
         importlib.import_module(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import os
@@ -65,22 +64,11 @@ _REDUCED, _MASK = 1, 4
 _LARGEST_WHOLE_FLOAT32 = 2**24
 
 
-@dataclasses.dataclass(frozen=True)
-class FileHeader(cases.ImageHeader):
-    """The header of an image file.
-
-    Attributes:
-        plain: Whether `decode.decode_plain`, which costs least, reads this file onto a canvas of as many channels.
-    """
-
-    plain: bool = False
-
-
 class RefusalError(Exception):
     """Why a file is not read, as one sentence; becomes `BadInputError` where the path is known."""
 
 
-def sniff(path: str) -> FileHeader:
+def sniff(path: str) -> cases.ImageHeader:
     """Reads the header of an image file; the magic bytes decide on the format, not the name.
 
     Args:
@@ -204,14 +192,14 @@ def tiff_orientation(page: Any) -> int:
 
 
 def _header(height: int, width: int, channels: int, *, dtype: str = "uint8", orientation: int = 1,
-            native: bool = False, plain: bool = False) -> FileHeader:  # fmt: skip
+            native: bool = False, plain: bool = False) -> cases.ImageHeader:  # fmt: skip
     if not height or not width:
         raise RefusalError(f"an image has at least one row and one column. Received: {height} rows, {width} columns")
     if height * width > MAX_PIXELS:
         raise RefusalError(f"an image has at most {MAX_PIXELS} pixels. Received: {height} rows, {width} columns")
     if orientation >= 5:
         height, width = width, height
-    return FileHeader(height, width, channels, dtype, native, plain and orientation == 1)
+    return cases.ImageHeader(height, width, channels, dtype, native, plain and orientation == 1)
 
 
 def _take(file: BinaryIO, count: int) -> bytes:
@@ -221,7 +209,7 @@ def _take(file: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _png(file: BinaryIO) -> FileHeader:
+def _png(file: BinaryIO) -> cases.ImageHeader:
     file.seek(8)
     length, name, width, height, depth, colour = struct.unpack(">I4sIIBB", _take(file, 18))
     if (length, name) != (13, b"IHDR") or depth not in _PNG_DEPTHS.get(colour, ()):
@@ -244,7 +232,7 @@ def _png_exif(file: BinaryIO) -> bytes:
     raise RefusalError(f"a PNG has at most {MAX_SEGMENTS} chunks before its pixels")
 
 
-def _jpeg(file: BinaryIO) -> FileHeader:
+def _jpeg(file: BinaryIO) -> cases.ImageHeader:
     file.seek(2)
     orientation = 0
     for _ in range(MAX_SEGMENTS):
@@ -266,7 +254,7 @@ def _jpeg(file: BinaryIO) -> FileHeader:
     raise RefusalError(f"a JPEG has at most {MAX_SEGMENTS} segments before its picture")
 
 
-def _jpeg_frame(code: int, frame: bytes, orientation: int) -> FileHeader:
+def _jpeg_frame(code: int, frame: bytes, orientation: int) -> cases.ImageHeader:
     bits, height, width, components = struct.unpack(">BHHB", frame)
     if code not in (0xC0, 0xC1, 0xC2):
         raise RefusalError("a JPEG is baseline or progressive, Huffman-coded. Received: a lossless, hierarchical or "
@@ -280,7 +268,7 @@ def _jpeg_frame(code: int, frame: bytes, orientation: int) -> FileHeader:
     )
 
 
-def _bmp(file: BinaryIO) -> FileHeader:
+def _bmp(file: BinaryIO) -> cases.ImageHeader:
     file.seek(14)
     (header,) = struct.unpack("<I", _take(file, 4))
     if header == 12:
@@ -297,13 +285,13 @@ def _bmp(file: BinaryIO) -> FileHeader:
     return _header(abs(height), max(width, 0), channels, native=native)
 
 
-def _gif(file: BinaryIO) -> FileHeader:
+def _gif(file: BinaryIO) -> cases.ImageHeader:
     file.seek(6)
     width, height = struct.unpack("<HH", _take(file, 4))
     return _header(height, width, 3)
 
 
-def _webp(file: BinaryIO) -> FileHeader:
+def _webp(file: BinaryIO) -> cases.ImageHeader:
     file.seek(12)
     name, data = _take(file, 4), _take(file, 14)
     if name == b"VP8X":
@@ -360,12 +348,12 @@ def _pnm_number(file: BinaryIO) -> int:
     raise RefusalError("the PGM or PPM header is damaged")
 
 
-def _pnm(file: BinaryIO) -> FileHeader:
+def _pnm(file: BinaryIO) -> cases.ImageHeader:
     height, width, channels, white = pnm_layout(file)
     return _header(height, width, channels, dtype="uint8" if white < 256 else "uint16")
 
 
-def _tiff(file: BinaryIO) -> FileHeader:
+def _tiff(file: BinaryIO) -> cases.ImageHeader:
     try:
         with tifffile.TiffFile(file) as tiff:
             page = tiff_page(tiff)
@@ -387,6 +375,6 @@ def tiff_dtype(page: Any) -> str:
     return "float32"
 
 
-_PARSERS: dict[str, Callable[[BinaryIO], FileHeader]] = {
+_PARSERS: dict[str, Callable[[BinaryIO], cases.ImageHeader]] = {
     "BMP": _bmp, "GIF": _gif, "JPEG": _jpeg, "PNG": _png, "PNM": _pnm, "TIFF": _tiff, "WebP": _webp,
 }  # fmt: skip

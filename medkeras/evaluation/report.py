@@ -46,11 +46,6 @@ _CLASS_MEASURES = {
     "auroc": "AUROC",
     "average_precision": "Average<br>precision",
 }
-_LIMITS = (
-    "This is research software, not a medical device: it must not be used to diagnose or to decide on treatment. ",
-    "The numbers hold for images like the ones tested here; another scanner, protocol, hospital or share of disease "
-    "can change every one of them. A heatmap shows what moved the network’s answer, which need not be the disease.",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +84,7 @@ class Report:
         settings: The settings of the run, `section.field` to value.
         model_facts: Name to value, such as parameters, input and training time.
         notes: Sentences the reader must see first.
+        limits: Sentences on what the model must not be used for; the first one also ends the page.
     """
 
     title: str
@@ -101,6 +97,7 @@ class Report:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model_facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
+    limits: Sequence[str] = ()
 
 
 def write_report(path: str | os.PathLike[str], report: Report) -> None:
@@ -133,7 +130,7 @@ def render(report: Report) -> str:
         'img-src data:">'
         f"<title>{markup.text(report.title)}</title><style>{stylesheet.CSS}</style></head><body><main>"
         + "\n".join(section(report) for section in sections)
-        + f"<footer>{_LIMITS[0]}Made with medkeras.</footer></main></body></html>\n"
+        + f"<footer>{markup.text(' '.join(report.limits[:1]))} Made with medkeras.</footer></main></body></html>\n"
     )
 
 
@@ -363,7 +360,7 @@ def _method(report: Report) -> str:
         f"interval takes the {markup.text(interval['unit'])} as its unit. A 95% interval is made so that, over many "
         f"such tests, 95 in 100 hold the true value. {markup.text(interval['method'])}. Resamples: "
         f"{interval['resamples']:,}, seed {interval['seed']}. Means over classes "
-        f"leave out classes for which a measure is undefined.</p><p>{''.join(_LIMITS)}</p></div>"
+        f"leave out classes for which a measure is undefined.</p><p>{markup.text(' '.join(report.limits))}</p></div>"
     )
 
 

@@ -12,15 +12,17 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import medkeras
 from medkeras import errors
 
 NAME = "card.json"
 FORMAT = 1
-LIBRARIES = ("medkeras", "tensorflow", "keras", "numpy", "scikit-learn")
+LIBRARIES = ("tensorflow", "keras", "numpy", "scikit-learn")
 LIMITS = (
     "This is research software, not a medical device: no decision about a patient may rest on it.",
     "It answers for images like those it was trained on; for any other it answers too, and means nothing.",
     "Its figures are those of the test split named here; another hospital, scanner or population needs its own.",
+    "A heatmap shows what moved the network's answer, which need not be the disease.",
 )
 
 
@@ -63,7 +65,7 @@ def write(card: Card, folder: str | os.PathLike[str]) -> Card:
         card,
         files=checksums(folder),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        libraries={name: _library_version(name) for name in LIBRARIES},
+        libraries={"medkeras": medkeras.__version__} | {name: importlib.metadata.version(name) for name in LIBRARIES},
     )
     text = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False)
     (folder / NAME).write_text(text + "\n", encoding="utf-8")
@@ -120,10 +122,3 @@ def checksums(folder: pathlib.Path) -> dict[str, str]:
 def _sha256(path: pathlib.Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _library_version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed as a package"

@@ -51,10 +51,12 @@ class ApplicationWeights:
 
     @property
     def origin(self) -> str:
+        """Where the weights come from, and under which licence."""
         return f"keras.applications file {self.file}, Apache-2.0, MD5 verified"
 
     @property
     def advice(self) -> str:
+        """How to get them."""
         return f"Ask for weights=imagenet to download them, or put {self.file} from {self.url} into {_cache()}"
 
     def locate(self, *, download: bool) -> pathlib.Path | None:

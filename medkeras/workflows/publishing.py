@@ -68,6 +68,7 @@ def write_report(
             settings=model_card.training["settings"],
             model_facts=model_facts(model_card),
             notes=data.case_set.notes,
+            limits=model_card.limits,
         ),
     )
 
