@@ -1,0 +1,99 @@
+"""Versions appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+from medkeras import errors
+from medkeras.export import versions
+
+
+def write(base: pathlib.Path, number: int) -> None:
+    with versions.new_version(base, number) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text(str(number))
+
+
+def test_a_version_appears_when_the_block_has_ended(tmp_path) -> None:
+    base = tmp_path / "models" / "name"
+    with versions.new_version(base, 1) as folder:
+        (folder / "file").write_text("half")
+        assert [entry.name for entry in base.iterdir()] == [folder.name]
+        assert not folder.name.isdecimal()
+        assert versions.latest(base) is None
+        assert versions.next_version(base) == 1
+    assert [entry.name for entry in base.iterdir()] == ["1"]
+    assert (base / "1" / "file").read_text() == "half"
+
+
+def fail_with(error: BaseException, base: pathlib.Path) -> None:
+    with versions.new_version(base, 2) as folder:
+        (folder / "half").write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit, errors.DataError])
+def test_nothing_is_left_when_the_block_fails(tmp_path, kind) -> None:
+    write(tmp_path, 1)
+    with pytest.raises(kind, match="stopped"):
+        fail_with(kind("stopped"), tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
+    assert versions.latest(tmp_path) == tmp_path / "1"
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_nothing_is_left(tmp_path) -> None:
+    with pytest.raises(errors.ModelError, match="whole or not at all. Received: .*No space left on device"):
+        fail_with(OSError(28, "No space left on device"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_that_appeared_in_the_meantime_is_kept(tmp_path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "theirs").write_text("theirs")
+    with pytest.raises(errors.ModelError, match="whole or not at all. Received: .*/1 "):
+        write(tmp_path, 1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["1", "theirs"]
+
+
+def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(errors.ModelError, match=r"a folder that can be made. Received: .*file.* \(Not a directory\)"):
+        write(tmp_path / "file", 1)
+
+
+def test_the_next_number_is_above_all_of_every_folder(tmp_path) -> None:
+    one, two = tmp_path / "models", tmp_path / "runs"
+    assert versions.next_version(one, two) == 1
+    for base, name in ((one, "2"), (one, "10"), (two, "9"), (one, "tmp-99-1"), (one, "099x"), (two, "v50")):
+        (base / name).mkdir(parents=True)
+    assert versions.next_version(one) == 11
+    assert versions.next_version(two) == 10
+    assert versions.next_version(one, two) == 11
+    assert versions.latest(one) == one / "10"
+
+
+def test_numbers_grow_also_after_an_older_version_was_deleted(tmp_path) -> None:
+    for number in (1, 2, 3):
+        write(tmp_path, number)
+    (tmp_path / "1" / "inner" / "file").unlink()
+    (tmp_path / "1" / "inner").rmdir()
+    (tmp_path / "1").rmdir()
+    assert versions.next_version(tmp_path) == 4
+
+
+def test_everything_is_on_the_disk_before_the_version_has_its_name(tmp_path, monkeypatch) -> None:
+    seen = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        seen.append((os.readlink(f"/proc/self/fd/{handle}"), (tmp_path / "1").exists()))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(tmp_path, 1)
+    before = [name.partition("tmp-1-")[2].partition("/")[2] for name, named in seen if not named]
+    assert sorted(before) == ["", "inner", "inner/file"]
+    assert seen[-1] == (str(tmp_path), True)
