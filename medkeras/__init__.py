@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from medkeras.version import VERSION
+
+__version__ = VERSION
 
 _HOMES = {
     "BadInputError": "medkeras.errors",

@@ -12,8 +12,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import medkeras
-from medkeras import errors
+from medkeras import errors, version
 
 NAME = "card.json"
 FORMAT = 1
@@ -65,7 +64,7 @@ def write(card: Card, folder: str | os.PathLike[str]) -> Card:
         card,
         files=checksums(folder),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        libraries={"medkeras": medkeras.__version__} | {name: importlib.metadata.version(name) for name in LIBRARIES},
+        libraries={"medkeras": version.VERSION} | {name: importlib.metadata.version(name) for name in LIBRARIES},
     )
     text = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False)
     (folder / NAME).write_text(text + "\n", encoding="utf-8")

@@ -82,6 +82,7 @@ class ApplicationWeights:
             ) from None
 
     def verify(self, content: bytes) -> None:
+        """Raises `ModelError` for a content that is not the published file."""
         digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
         if digest != self.md5:
             raise errors.ModelError(f"{self.file} has the published MD5 {self.md5}. Received: {digest}")

@@ -95,6 +95,7 @@ class PackageWeights:
         return path if path.is_file() else None
 
     def verify(self, content: bytes) -> None:
+        """Raises `ModelError` for a content that is not the published file."""
         digest = hashlib.sha256(content).hexdigest()
         if digest != self.sha256:
             raise errors.ModelError(f"{self.file} has the published SHA-256 {self.sha256}. Received: {digest}")

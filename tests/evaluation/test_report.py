@@ -65,6 +65,7 @@ def full_report(make_table):
             "settings": {"train.epochs": 12, "data.source": f"folder:{NASTY}"},
             "model_facts": {"network": NASTY},
             "notes": [f"17 copies of {NASTY}"],
+            "limits": ["It is not a medical device.", f"Nothing else than {NASTY}."],
         }
         return report.Report(**content | changes)
 

@@ -1,0 +1,3 @@
+"""The version of medkeras."""
+
+VERSION = "0.1.0"
