@@ -32,7 +32,9 @@ def get_config() -> config.Config:
             "train.learning_rate": 0.01,
             "train.schedule": "constant",
             "train.epochs": 10,
-            "train.batch_size": 16,
+            "train.batch_size": 8,
+            "train.clip_norm": 0.0,
+            "data.validation": 0.05,
             **pipelines.NO_AUGMENTATION,
         }
     )

@@ -1,4 +1,4 @@
-"""PneumoniaMNIST, chest X-rays of 28 x 28 pixels, normal or pneumonia: a small ResNet from scratch.
+"""PneumoniaMNIST, chest X-rays of 28 x 28 pixels, normal or pneumonia: four convolutions from scratch.
 
 Command:    python main.py --mode=train --recipe=pneumonia --data=npz:FILE
 Hardware:   two CPU cores
@@ -6,7 +6,8 @@ Measured:   wall time and score: see benchmarks/results.md
 
 Data: `pneumoniamnist.npz` of MedMNIST v2 (CC BY 4.0), with its own train, val and test splits. Without --data, FILE is
 `$MEDKERAS_DATA/pneumoniamnist_subset.npz`, the same test split and a smaller training split. Class 0 is normal,
-1 pneumonia.
+1 pneumonia. One training image in ten is normal and more than one test image in three: the loss weighs the classes.
+`cnn` and not `resnet_small` because its validation loss was the lower one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ def get_config() -> config.Config:
     return config.Config().override(
         {
             "data.source": f"npz:{pipelines.data_place('pneumoniamnist_subset.npz')}",
-            "model.name": "resnet_small",
+            "model.name": "cnn",
+            "model.dropout": 0.5,
+            "train.loss": "weighted",
+            "train.epochs": 15,
+            "train.batch_size": 64,
         }
     )
 
