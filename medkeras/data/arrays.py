@@ -31,8 +31,11 @@ class ArrayImages:
         return array_header(self._arrays[case.path])
 
     def read(self, case: cases.Case, channels: int) -> np.ndarray:
-        """Returns the stored values `[H, W, channels]`."""
-        return with_channels(self._arrays[case.path], channels)
+        """Returns the stored values `[H, W, channels]`; raises `BadInputError` for NaN or infinite ones."""
+        array = self._arrays[case.path]
+        if not np.isfinite(array).all():
+            raise errors.BadInputError(case.path, "pixels are finite numbers; the image holds NaN or infinite ones")
+        return with_channels(array, channels)
 
 
 class SpooledImages:
@@ -95,9 +98,13 @@ def load_npz(place: str) -> cases.CaseSet:
     """
     path = pathlib.Path(place)
     arrays = _npz_arrays(path)
+    present = _present_splits(path, arrays)
     found: list[cases.Case] = []
     images: dict[str, np.ndarray] = {}
-    labels = {key: np.atleast_2d(arrays[f"{key}_labels"].T).T for key in _present_splits(path, arrays)}
+    labels = {key: _checked_labels(path, f"{key}_labels", arrays[f"{key}_labels"]) for key in present}
+    if len({values.shape[1] for values in labels.values()}) > 1:
+        shapes = ", ".join(f"{key}_labels {list(values.shape)}" for key, values in labels.items())
+        raise errors.BadInputError(path, f"labels of all splits are of one width. Received: {shapes}")
     multilabel = any(values.shape[1] > 1 for values in labels.values())
     for key, values in labels.items():
         pixels = _checked_images(path, f"{key}_images", arrays[f"{key}_images"], len(values))
@@ -151,7 +158,25 @@ def _checked_images(path: pathlib.Path, name: str, array: np.ndarray, count: int
         raise errors.BadInputError(
             path, f"{name} holds an image a label, at least one. Received: {len(array)} images, {count} labels"
         )
-    return array if array.dtype in (np.uint8, np.uint16) else array.astype(np.float32)
+    if array.dtype in (np.uint8, np.uint16):
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _checked_labels(path: pathlib.Path, name: str, array: np.ndarray) -> np.ndarray:
+    """Returns int64 `[N, K]`."""
+    whole = array.dtype.kind in "uib" or (array.dtype.kind == "f" and bool((array == np.floor(array)).all()))
+    if array.ndim not in (1, 2) or not whole or not np.isfinite(array).all():
+        raise errors.BadInputError(
+            path, f"{name} is [N], [N, 1] or [N, K] whole numbers. Received: {array.dtype} {list(array.shape)}"
+        )
+    labels = array.reshape(len(array), -1).astype(np.int64) if array.size else np.zeros((0, 1), np.int64)
+    if labels.shape[1] > 1 and not np.isin(labels, (0, 1)).all():
+        raise errors.BadInputError(
+            path, f"{name} of several classes a case are 0 or 1. Received: {labels.min()} to {labels.max()}"
+        )
+    return labels
 
 
 def _npz_case(name: str, split: str, row: np.ndarray, multilabel: bool) -> cases.Case:

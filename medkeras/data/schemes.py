@@ -33,6 +33,8 @@ def load(settings: config.DataConfig, *, seed: int) -> cases.CaseSet:
     case_set = read(settings.source, seed=seed)
     if len(case_set.classes) < 2 and not case_set.multilabel:
         raise errors.DataError(f"A classifier needs two classes or more. Received: {', '.join(case_set.classes)}")
+    if not case_set.classes:
+        raise errors.DataError("A classifier needs a class that some case has. Received: cases without any label")
     return split.complete(case_set, validation=settings.validation, test=settings.test, seed=seed)
 
 

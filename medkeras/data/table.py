@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -46,9 +47,10 @@ def natural_key(text: str) -> tuple[int, float, str]:
     ['9', '10', 'a', 'b']
     """
     try:
-        return (0, float(text), text)
+        value = float(text)
     except ValueError:
         return (1, 0.0, text)
+    return (0, value, text) if math.isfinite(value) else (1, 0.0, text)
 
 
 def _rows(path: pathlib.Path) -> list[dict[str, str]]:
@@ -81,9 +83,10 @@ def _case(path: pathlib.Path, number: int, row: Mapping[str, str], multilabel: b
     image = row["path"].strip()
     label = "" if multilabel else row["label"].strip()
     patient = row.get("patient_id", image).strip()
-    for column, value in (("path", image), ("patient_id", patient), ("label", label or str(multilabel))):
-        if not value or value == "False":
+    for column, value in (("path", image), ("patient_id", patient), ("label", label)):
+        if not value and not (multilabel and column == "label"):
             raise errors.BadInputError(path, f"the column {column!r} is filled in every row. Received: line {number}")
+    _require_utf8(path, number, row["labels"] if multilabel else label)
     return cases.Case(
         case_id=row.get("case_id", image).strip() or image,
         path=str(path.parent / image),
@@ -92,6 +95,14 @@ def _case(path: pathlib.Path, number: int, row: Mapping[str, str], multilabel: b
         label=label,
         labels=tuple(filter(None, (part.strip() for part in row["labels"].split(SEPARATOR)))) if multilabel else (),
     )
+
+
+def _require_utf8(path: pathlib.Path, number: int, label: str) -> None:
+    """Refuses bytes that are not UTF-8 in a class name, which is shown and served; a path may hold any."""
+    if errors.printable(label) != label:
+        raise errors.BadInputError(
+            path, f"class names are UTF-8 text. Received: {errors.printable(label)!r} in line {number}"
+        )
 
 
 def _split(path: pathlib.Path, number: int, text: str) -> str:

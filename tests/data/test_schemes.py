@@ -11,6 +11,7 @@ from PIL import Image
 
 from medkeras import config, errors
 from medkeras.data import arrays, cases, schemes
+from medkeras.data import table as table_module
 
 
 def write_image(path: pathlib.Path, value: int = 0) -> None:
@@ -133,6 +134,30 @@ def test_csv_mistakes_name_the_file_and_the_line(tmp_path, header, rows, message
     assert str(tmp_path / "t.csv") in str(caught.value)
 
 
+def test_csv_takes_true_and_false_as_labels_like_any_other(tmp_path) -> None:
+    rows = [f"{i}.png,{i % 2 == 0}" for i in range(40)]
+    assert load(table(tmp_path / "t.csv", "path,label", *rows)).classes == ("False", "True")
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_csv_in_another_encoding_than_utf8_is_refused_before_its_classes_are_used(tmp_path, column) -> None:
+    (tmp_path / "t.csv").write_bytes(f"path,{column}\na.png,Tumör\n".encode("latin-1"))
+    with pytest.raises(errors.BadInputError, match=r"class names are UTF-8 text. Received: 'Tum.*r' in line 2"):
+        load(f"csv:{tmp_path / 't.csv'}")
+
+
+def test_words_that_look_like_numbers_have_one_order() -> None:
+    names = ["nan", "b", "inf", "10", "9", "-infinity"]
+    for turn in range(len(names)):
+        shown = sorted(names[turn:] + names[:turn], key=table_module.natural_key)
+        assert shown == ["9", "10", "-infinity", "b", "inf", "nan"]
+
+
+def test_several_labels_need_one_class_at_least(tmp_path) -> None:
+    with pytest.raises(errors.DataError, match="a class that some case has. Received: cases without any label"):
+        load(table(tmp_path / "t.csv", "path,labels", *(f"{i}.png," for i in range(40))))
+
+
 def test_csv_repeats_are_found_by_the_file_that_is_meant(tmp_path) -> None:
     with pytest.raises(errors.DataError, match="each path stands in one row"):
         load(table(tmp_path / "t.csv", "path,label", "a.png,x", "./a.png,y"))
@@ -177,11 +202,40 @@ def test_npz_multi_hot_labels_become_several_labels(tmp_path) -> None:
         ({"train_images": np.zeros((2, 4, 4, 4, 4)), "train_labels": np.zeros((2, 1))}, r"\[N, H, W\] or"),
         ({"train_images": np.zeros((2, 4, 4)), "train_labels": np.zeros((3, 1))}, "Received: 2 images, 3 labels"),
         ({"train_images": np.array(["a"]), "train_labels": np.zeros((1, 1))}, "numbers. Received"),
+        (
+            {"train_images": np.zeros((2, 4, 4)), "train_labels": np.array([0, np.nan])},
+            r"whole numbers. Received: float",
+        ),
+        ({"train_images": np.zeros((2, 4, 4)), "train_labels": np.array([0, 0.5])}, "whole numbers. Received: float64"),
+        ({"train_images": np.zeros((2, 4, 4)), "train_labels": np.zeros((2, 1, 3))}, r"Received: float64 \[2, 1, 3\]"),
+        ({"train_images": np.zeros((2, 4, 4)), "train_labels": np.array([[0, 2], [1, 0]])}, "0 or 1. Received: 0 to 2"),
+        (
+            {
+                "train_images": np.zeros((2, 4, 4)),
+                "train_labels": np.eye(2),
+                "test_images": np.zeros((2, 4, 4)),
+                "test_labels": np.eye(3)[:2],
+            },
+            r"one width. Received: train_labels \[2, 2\], test_labels \[2, 3\]",
+        ),
     ],
 )
 def test_npz_mistakes(tmp_path, arrays_, message) -> None:
     with pytest.raises(errors.BadInputError, match=message):
         load(archive(tmp_path / "bad.npz", **arrays_))
+
+
+def test_npz_names_classes_alike_whatever_the_type_of_their_numbers(tmp_path) -> None:
+    images, labels = np.zeros((40, 4, 4)), np.arange(40.0) % 2
+    assert load(archive(tmp_path / "f.npz", train_images=images, train_labels=labels)).classes == ("0", "1")
+
+
+def test_npz_refuses_pixels_that_are_no_numbers(tmp_path) -> None:
+    images = np.zeros((40, 4, 4))
+    images[3, 2, 1] = np.nan
+    found = load(archive(tmp_path / "n.npz", train_images=images, train_labels=np.arange(40) % 2))
+    with pytest.raises(errors.BadInputError, match="train/00003: pixels are finite numbers"):
+        found.images.read(next(case for case in found.cases if case.path == "train/00003"), 1)
 
 
 def test_npz_refuses_what_is_no_archive_and_never_unpickles(tmp_path) -> None:
