@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import NoReturn
 
 from medkeras import errors
 from medkeras.data import cases, files, split
@@ -27,7 +28,9 @@ def load(place: str) -> cases.CaseSet:
         raise errors.DataError(f"folder: needs a folder that exists. Received: {errors.printable(place)!r}")
     found: list[cases.Case] = []
     aside: list[str] = []
-    for split_folder, split_of in _split_folders(root):
+    split_folders = _split_folders(root)
+    stray = [name for each in sorted({root, *(each for each, _ in split_folders)}) for name in _loose_images(each)]
+    for split_folder, split_of in split_folders:
         for class_folder in _subfolders(split_folder):
             found.extend(_class_cases(root, class_folder, split_of, aside))
     if not found:
@@ -40,23 +43,43 @@ def load(place: str) -> cases.CaseSet:
         cases=tuple(found),
         classes=tuple(sorted({case.label for case in found})),
         images=files.FileImages(),
-        notes=_aside_notes(aside),
+        notes=_aside_notes(aside, "are not images by their names") + _aside_notes(stray, "lie in no class folder"),
     )
 
 
 def image_paths(folder: str | os.PathLike[str], aside: list[str] | None = None) -> Iterator[pathlib.Path]:
-    """Yields the images below a folder, sorted; names of other visible files are appended to `aside`."""
-    for directory, folders, names in os.walk(folder):
+    """Yields the images below a folder, sorted; names of other visible files are appended to `aside`.
+
+    Links to folders are not followed, for they may lead back; they are appended too.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    for directory, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if aside is not None:
+            aside.extend(f"{name}/" for name in folders if os.path.islink(os.path.join(directory, name)))
         for name in sorted(names):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+            if _is_image(name):
                 yield pathlib.Path(directory, name)
             elif aside is not None and not name.startswith("."):
                 aside.append(name)
 
 
+def _fail(error: OSError) -> NoReturn:
+    raise error
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
 def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _loose_images(folder: pathlib.Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if _is_image(entry.name) and not entry.is_dir())
 
 
 def _split_folders(root: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
@@ -84,8 +107,8 @@ def _class_cases(root: pathlib.Path, folder: pathlib.Path, split_of: str, aside:
     return found
 
 
-def _aside_notes(aside: list[str]) -> tuple[str, ...]:
+def _aside_notes(aside: list[str], reason: str) -> tuple[str, ...]:
     if not aside:
         return ()
     shown = ", ".join(errors.printable(name) for name in aside[:3])
-    return (f"{len(aside)} files are not images by their names and were left aside: {shown}{', …' * (len(aside) > 3)}",)
+    return (f"{len(aside)} files {reason} and were left aside: {shown}{', …' * (len(aside) > 3)}",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pathlib
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from medkeras import config, errors
 from medkeras.data import arrays, cases, schemes
+from medkeras.data import folder as folder_module
 from medkeras.data import table as table_module
 
 
@@ -54,6 +56,27 @@ def test_folder_without_splits_is_carved_and_counts_what_it_leaves_aside(tmp_pat
     assert len(found.cases) == 40
     assert any("1 files are not images by their names" in note and "notes.txt" in note for note in found.notes)
     assert found.cases[20].case_id == "dog/deeper/00.png"
+
+
+def test_images_outside_class_folders_and_linked_folders_are_counted(tmp_path) -> None:
+    source = tree(tmp_path / "scans", "train/a", "train/b")
+    write_image(tmp_path / "scans" / "train" / "stray.png")
+    write_image(tmp_path / "scans" / "top.png")
+    (tmp_path / "scans" / "train" / "a" / "loop").symlink_to(tmp_path / "scans")
+    found = load(source)
+    assert len(found.cases) == 24
+    assert any(note.startswith("2 files lie in no class folder") and "stray.png" in note for note in found.notes)
+    assert any(note.endswith("were left aside: loop/") for note in found.notes)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    tree(tmp_path, "a", count=1)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        list(folder_module.image_paths(tmp_path / "a"))
 
 
 @pytest.mark.parametrize(
