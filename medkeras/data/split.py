@@ -13,6 +13,7 @@ import sklearn.model_selection
 from medkeras import errors
 from medkeras.data import cases
 
+NO_PATIENTS = "The data name no patients: every case counts as a patient of its own."
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -58,7 +59,7 @@ def complete(case_set: cases.CaseSet, *, validation: float, test: float, seed: i
             rows = _carve(rows, name, share, seed)
             notes.append(_carving_note(case_set, rows, name))
     if not case_set.patients_known:
-        notes.append("The data name no patients: every case counts as a patient of its own.")
+        notes.append(NO_PATIENTS)
     result = case_set.replace_cases(rows, *notes)
     _refuse_unlearnable(result)
     return result

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from medkeras.data import cases, prepare
+from medkeras.data import cases, prepare, split
 from medkeras.evaluation import predictions, report
 from medkeras.export import card, saved_model
 from medkeras.workflows import predicting
@@ -67,7 +67,8 @@ def write_report(
             patient_counts=cases.patient_counts(data.case_set.cases),
             settings=model_card.training["settings"],
             model_facts=model_facts(model_card),
-            notes=data.case_set.notes,
+            # The report says by itself, and at more length, what it means that no patients are known.
+            notes=[note for note in data.case_set.notes if note != split.NO_PATIENTS],
             limits=model_card.limits,
         ),
     )
