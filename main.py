@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -172,5 +173,11 @@ def main(_: Sequence[str]) -> int:
     return exit_code
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    # As Ctrl-C: what a scheduler or a container sends first also leaves nothing half-written.
+    signal.signal(signal.SIGTERM, interrupt)
     app.run(main, flags_parser=parse)

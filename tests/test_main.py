@@ -268,3 +268,16 @@ def test_a_real_process_predicts_without_chatter(root, model, tmp_path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 8 + 1
     assert json.loads(lines[-1])["predicted"] == 8
+
+
+def test_sigterm_ends_it_as_ctrl_c_does() -> None:
+    program = """
+import os, runpy, signal, sys
+import medkeras
+medkeras.train = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+sys.argv = ["main.py", "--mode=train"]
+runpy.run_path("main.py", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "medkeras: Interrupted; no half-written version was left behind.\n"

@@ -67,7 +67,8 @@ def write(card: Card, folder: str | os.PathLike[str]) -> Card:
         libraries={"medkeras": version.VERSION} | {name: importlib.metadata.version(name) for name in LIBRARIES},
     )
     text = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    # Backslashes: a path whose bytes are not UTF-8 becomes an escape that JSON knows.
+    (folder / NAME).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     return card
 
 
@@ -84,6 +85,8 @@ def read(folder: str | os.PathLike[str]) -> Card:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["limits"] = tuple(values["limits"])
         card = Card(**values)
+        if not isinstance(card.files, dict):
+            raise TypeError(card.files)
     except FileNotFoundError:
         raise errors.ModelError(
             f"A medkeras model holds {NAME}. Received: {errors.printable(folder)!r}, without one"

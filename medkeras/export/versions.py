@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import secrets
 import shutil
 from collections.abc import Iterator
 
@@ -29,6 +30,22 @@ def latest(base: str | os.PathLike[str]) -> pathlib.Path | None:
     return pathlib.Path(base, str(number)) if number else None
 
 
+def require_writable(folder: str | os.PathLike[str]) -> None:
+    """Asks, before the hours of a training, whether a folder can be written or made.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    folder = pathlib.Path(folder).absolute()
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        state = "is read-only" if nearest.is_dir() else "is a file"
+        raise errors.ModelError(
+            f"A model is written into a folder that can be made. "
+            f"Received: {errors.printable(folder)}, where {errors.printable(nearest)} {state}"
+        )
+
+
 @contextlib.contextmanager
 def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.Path]:
     """Yields a folder to write into, and makes it `base/version` when the block ends well.
@@ -40,7 +57,8 @@ def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.
         ModelError: The folder cannot be written, or the version appeared in the meantime.
     """
     base = pathlib.Path(base)
-    temporary = base / f"tmp-{version}-{os.getpid()}"
+    # A random name and not the process's number, which every container counts from 1.
+    temporary = base / f"tmp-{version}-{secrets.token_hex(4)}"
     final = base / str(version)
     try:
         temporary.mkdir(parents=True)

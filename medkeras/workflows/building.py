@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -21,8 +22,14 @@ def check(settings: config.Config) -> None:
     """Refuses what no data set could make right, before anything slow begins.
 
     Raises:
-        ConfigError: The network or the intensity window is unknown.
+        ConfigError: The network or the intensity window is unknown, or the name is no folder's.
     """
+    if (
+        pathlib.PurePath(settings.name).name != settings.name
+        or settings.name == ".."
+        or not settings.name.isprintable()
+    ):
+        raise errors.ConfigError(f"name is that of one folder. Received: {settings.name!r}")
     if settings.model.name not in (AUTO, *models.MODELS):
         raise errors.ConfigError(errors.unknown("model", settings.model.name, (AUTO, *models.MODELS)))
     _layers(choose_network(settings, (LARGE, LARGE)), channels=3, value_range=(0.0, 255.0))

@@ -10,6 +10,7 @@ from typing import Any
 
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes, split
+from medkeras.export import card
 from medkeras.workflows import failing, opening, publishing, terminal
 
 _LABELS = {False: "one label a case", True: "any number of labels a case"}
@@ -46,6 +47,7 @@ def evaluate(
     for note in case_set.notes:
         terminal.say(f"Note: {note}")
     folder = pathlib.Path(output or f"evaluations/{opened.card.name}-{opened.card.version}-{case_set.name}")
+    _refuse_models(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data = prepare.prepare(case_set, settings.data, canvas=opened.canvas, folder=folder, track=terminal.track)
     return Evaluated(folder, _evaluate(opened, data, folder))
@@ -66,6 +68,13 @@ def _evaluate(opened: opening.Opened, data: prepare.Prepared, folder: pathlib.Pa
             folder, served=opened.served, data=data, table=table, metrics=metrics, model_card=opened.card
         )
     return metrics
+
+
+def _refuse_models(folder: pathlib.Path) -> None:
+    if (folder / card.NAME).exists():
+        raise errors.ModelError(
+            f"An evaluation goes into a folder of its own and not over a model. Received: {errors.printable(folder)!r}"
+        )
 
 
 def _test_cases(opened: opening.Opened, settings: config.Config) -> cases.CaseSet:

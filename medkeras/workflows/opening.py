@@ -45,12 +45,20 @@ def open_model(model: str | os.PathLike[str]) -> Opened:
     folder = locate(model)
     model_card = card.read(folder)
     card.verify(model_card, folder)
+    return Opened(folder, model_card, *_described(model_card, folder), saved_model.Served(folder))
+
+
+def _described(model_card: card.Card, folder: pathlib.Path) -> tuple[classification.Classification, store.Canvas]:
     given = model_card.input
-    canvas = store.Canvas(
-        size=(given["height"], given["width"]),
-        channels=given["channels"],
-        dtype=given["dtype"],
-        mode=given["resize"],
-    )
-    task = classification.from_description(model_card.task)
-    return Opened(folder, model_card, task, canvas, saved_model.Served(folder))
+    try:
+        canvas = store.Canvas(
+            size=(given["height"], given["width"]),
+            channels=given["channels"],
+            dtype=given["dtype"],
+            mode=given["resize"],
+        )
+        return classification.from_description(model_card.task), canvas
+    except (KeyError, TypeError) as error:
+        raise errors.ModelError(
+            f"{errors.printable(folder / card.NAME)}: is not a card that medkeras wrote ({type(error).__name__})"
+        ) from None

@@ -8,7 +8,7 @@ import io
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -86,6 +86,7 @@ def predict(
     paths = _paths(inputs)
     names = _heatmap_names(paths) if heatmaps else {}
     if heatmaps:
+        _refuse_overwriting(paths, heatmaps, names)
         pathlib.Path(heatmaps).mkdir(parents=True, exist_ok=True)
     source = files.FileImages()
     answers = []
@@ -113,11 +114,11 @@ def _paths(inputs: Sequence[str | os.PathLike[str]]) -> list[pathlib.Path]:
 
 
 def _expand(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[pathlib.Path]:
-    for given in map(pathlib.Path, inputs):
-        if given.is_dir():
+    for given in filter(None, map(os.fspath, inputs)):
+        if os.path.isdir(given):
             yield from folder.image_paths(given)
         else:
-            yield given
+            yield pathlib.Path(given)
 
 
 def _heatmap_names(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
@@ -131,6 +132,18 @@ def _heatmap_names(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
         taken.add(name)
         names[path] = f"{name}.png"
     return names
+
+
+def _refuse_overwriting(
+    paths: Sequence[pathlib.Path], heatmaps: str | os.PathLike[str], names: Mapping[pathlib.Path, str]
+) -> None:
+    inputs = {os.path.realpath(path): path for path in paths}
+    for name in names.values():
+        if os.path.realpath(os.path.join(heatmaps, name)) in inputs:
+            raise errors.DataError(
+                f"Heatmaps never overwrite an input; give them a folder of their own. "
+                f"Received: {errors.printable(os.path.join(heatmaps, name))}"
+            )
 
 
 def _save_overlay(path: pathlib.Path, image: np.ndarray, heatmap: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -50,13 +51,15 @@ def train(
         UserError: The settings, the data or the weights cannot be used, or the loss diverged.
     """
     building.check(settings)
+    versions.require_writable(output)
+    versions.require_writable(workdir)
     strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
     case_set = schemes.load(settings.data, seed=settings.seed)
     data = prepare.prepare(case_set, settings.data, folder=workdir, track=terminal.track)
     settings = building.choose_network(settings, data.canvas.size)
     name = settings.name or f"{case_set.name}-{settings.model.name}"
     base = pathlib.Path(output, name)
-    version = versions.next_version(base, pathlib.Path(workdir, name))
+    version = _claim_version(base, pathlib.Path(workdir, name))
     run = pathlib.Path(workdir, name, str(version))
     _begin_run(run, settings, data)
     with failing.naming_files(data):
@@ -74,8 +77,17 @@ class _Trained:
     history: list[dict[str, float]]
 
 
+def _claim_version(base: pathlib.Path, runs: pathlib.Path) -> int:
+    """Returns a new version's number, which is this training's alone as soon as the folder of its run is made."""
+    runs.mkdir(parents=True, exist_ok=True)
+    while True:
+        version = versions.next_version(base, runs)
+        with contextlib.suppress(FileExistsError):
+            (runs / str(version)).mkdir()
+            return version
+
+
 def _begin_run(run: pathlib.Path, settings: config.Config, data: prepare.Prepared) -> None:
-    run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(settings.flat(), indent=2) + "\n", encoding="utf-8")
     split.write_csv(data.case_set, run / "split.csv")
     for note in data.case_set.notes:

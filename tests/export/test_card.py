@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 
 import pytest
@@ -75,6 +76,13 @@ def test_what_is_no_card_of_ours_is_refused(folder, text) -> None:
     (folder / card.NAME).write_text(text)
     with pytest.raises(errors.ModelError, match="is not a card that medkeras wrote"):
         card.read(folder)
+
+
+def test_a_path_whose_bytes_are_not_utf8_is_kept(folder) -> None:
+    source = os.fsdecode(b"folder:sc\xe4ns")
+    written = dataclasses.replace(make(folder), training={"source": source})
+    card.write(written, folder)
+    assert card.read(folder).training["source"] == source
 
 
 def test_missing_folders_cards_and_later_formats_are_told_apart(folder) -> None:

@@ -64,6 +64,23 @@ def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path) -> None:
         write(tmp_path / "file", 1)
 
 
+def test_a_killed_process_of_the_same_number_is_not_in_the_way(tmp_path) -> None:
+    (tmp_path / f"tmp-1-{os.getpid()}").mkdir()
+    write(tmp_path, 1)
+    assert (tmp_path / "1").is_dir()
+
+
+def test_whether_a_folder_can_be_written_is_known_before(tmp_path, monkeypatch) -> None:
+    versions.require_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(errors.ModelError, match=r"Received: .*file/deep, where .*file is a file"):
+        versions.require_writable(tmp_path / "file" / "deep")
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    with pytest.raises(errors.ModelError, match=r"Received: .*/a, where .* is read-only"):
+        versions.require_writable(tmp_path / "a")
+
+
 def test_the_next_number_is_above_all_of_every_folder(tmp_path) -> None:
     one, two = tmp_path / "models", tmp_path / "runs"
     assert versions.next_version(one, two) == 1

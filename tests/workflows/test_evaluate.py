@@ -130,3 +130,11 @@ def test_a_changed_file_of_the_model_is_refused_by_name(trained, source, tmp_pat
     (copy / "metrics.json").write_text(json.dumps(metrics | {"n": 9000}))
     with pytest.raises(errors.ModelError, match=r"metrics.json: does not have the SHA-256 that the card gives"):
         run(copy, source, tmp_path / "out")
+
+
+def test_an_evaluation_never_overwrites_a_model(trained, source) -> None:
+    folder = trained.published.folder
+    before = (folder / "metrics.json").read_bytes()
+    with pytest.raises(errors.ModelError, match="a folder of its own and not over a model"):
+        run(folder, source, folder)
+    assert (folder / "metrics.json").read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import pathlib
 import shutil
 
@@ -137,3 +138,20 @@ def test_a_keras_file_that_wants_to_run_code_is_refused(tmp_path) -> None:
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04 damaged")
     with pytest.raises(errors.ModelError, match=r"model.keras: cannot be loaded"):
         export.load_keras(tmp_path / "model.keras")
+
+
+def test_heat_maps_never_overwrite_the_images(trained, scans) -> None:
+    before = (scans / "a.png").read_bytes()
+    with pytest.raises(errors.DataError, match="never overwrite an input.* Received: .*a.png"):
+        predict.predict(trained.published.folder, [scans], heatmaps=scans)
+    assert (scans / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"input": {}}, {"input": []}, {"task": {"classes": 3, "multilabel": False}}, {"files": ["a"]}]
+)
+def test_a_card_that_lost_a_field_is_told_in_one_sentence(trained, tmp_path, change) -> None:
+    values = json.loads((trained.published.folder / card.NAME).read_text())
+    (tmp_path / card.NAME).write_text(json.dumps(values | {"files": {}} | change))
+    with pytest.raises(errors.ModelError, match="card.json: is not a card that medkeras wrote"):
+        predict.predict(tmp_path, ["a.png"])

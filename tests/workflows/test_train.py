@@ -16,7 +16,7 @@ from medkeras import errors
 from medkeras.evaluation import predictions
 from medkeras.export import card, saved_model, versions
 from medkeras.models import efficientnet_lite
-from medkeras.workflows import building, learning
+from medkeras.workflows import building, learning, train
 
 # TensorFlow 2.21 and NumPy 2 on every array that Keras saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -154,6 +154,9 @@ def test_a_failure_that_no_file_explains_is_not_blamed_on_one(fit, tmp_path, mon
         ({"model__name": "resnt"}, errors.ConfigError, "Unknown model; did you mean 'resnet'"),
         ({"preprocessing__window": "brian"}, errors.ConfigError, "Unknown window; did you mean 'brain'"),
         ({"data__source": "folder:/no/such"}, errors.DataError, "Received: '/no/such'"),
+        ({"name": "../elsewhere"}, errors.ConfigError, "name is that of one folder. Received: '../elsewhere'"),
+        ({"name": ".."}, errors.ConfigError, "name is that of one folder"),
+        ({"name": "a\nb"}, errors.ConfigError, "name is that of one folder"),
         ({"data__image_size": 4}, errors.ConfigError, "8x8 pixels or more. Received: 4x4"),
         ({"train__learning_rate": 100, "train__clip_norm": 0, "train__optimizer": "sgd"}, errors.DivergedError, "NaN"),
     ],
@@ -228,3 +231,16 @@ def changed(before: dict[str, list[np.ndarray]], after: dict[str, list[np.ndarra
         for name, values in before.items()
         if any(not np.array_equal(one, other) for one, other in zip(values, after[name], strict=True))
     }
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_data_are_read(fit, tmp_path) -> None:
+    (tmp_path / "models").write_text("in the way")
+    with pytest.raises(errors.ModelError, match="models is a file"):
+        fit(tmp_path, data__source="folder:/no/such")
+
+
+def test_two_trainings_that_begin_at_once_get_numbers_of_their_own(tmp_path, monkeypatch) -> None:
+    answers = iter((1, 1, 2))
+    monkeypatch.setattr(versions, "next_version", lambda *bases: next(answers))
+    claimed = [train._claim_version(tmp_path / "models", tmp_path / "runs") for _ in range(2)]
+    assert claimed == [1, 2]
