@@ -96,12 +96,12 @@ def build(name: str) -> keras.Model:
 def make(name: str) -> Made:
     model = build(name)
     images = patterns(SHAPES[name])
-    settle(model, images)
+    scramble(model)
     spread = spread_out(model, images)
     probabilities = answer(model, images)
     assert np.ptp(probabilities, axis=0).min() > 0.1
     canvas = store.Canvas(SHAPES[name][:2], SHAPES[name][2], "uint8", "pad")
-    return Made(model, canvas, images, probabilities, 1e-5 * max(1.0, spread))
+    return Made(model, canvas, images, probabilities, min(1e-5 * max(1.0, spread), 1e-3))
 
 
 def patterns(shape: tuple[int, int, int]) -> np.ndarray:
@@ -111,18 +111,12 @@ def patterns(shape: tuple[int, int, int]) -> np.ndarray:
     return np.stack([128 + 120 * np.sin(rows) + 0 * noise, 8 * (rows + columns) + 0 * noise, noise]).astype(np.uint8)
 
 
-def settle(model: keras.Model, images: np.ndarray) -> None:
-    """Gives batch normalisations scales away from zero and the moments of the images: signals keep their size."""
+def scramble(model: keras.Model) -> None:
+    """Moves every moment and scale, so that zero gammas and equal moments hide no mistake."""
     random = np.random.default_rng(1)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.gamma.assign(random.uniform(0.8, 1.2, layer.gamma.shape))
-        layer.beta.assign(random.uniform(-0.2, 0.2, layer.beta.shape))
-        layer.momentum = 0.0
-    model(images.astype(np.float32), training=True)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([random.uniform(0.8, 1.2, weight.shape) for weight in layer.weights])
 
 
 def spread_out(model: keras.Model, images: np.ndarray) -> float:
@@ -162,7 +156,7 @@ def test_a_configuration_makes_the_same_network(name) -> None:
     made = make(name)
     copy = keras.Model.from_config(made.model.get_config())
     assert [type(layer) for layer in copy.layers] == [type(layer) for layer in made.model.layers]
-    assert [weight.path for weight in copy.weights] == [weight.path for weight in made.model.weights]
+    assert [weight.shape for weight in copy.weights] == [weight.shape for weight in made.model.weights]
     copy.set_weights(made.model.get_weights())
     np.testing.assert_array_equal(answer(copy, made.images), made.probabilities)
 
@@ -205,7 +199,7 @@ def test_tflite_answers_as_the_model_with_built_in_operations(name, tmp_path) ->
     runner = litert.Interpreter(model_content=content).get_signature_runner("serving_default")
     rows = [runner(image=image[np.newaxis].astype(np.float32)) for image in made.images]
     found = np.concatenate([row["probabilities"] for row in rows])
-    np.testing.assert_allclose(found, made.probabilities, atol=10 * made.tolerance)
+    np.testing.assert_allclose(found, made.probabilities, atol=2 * made.tolerance)
 
 
 def convert(model: keras.Model, folder: pathlib.Path) -> bytes:
