@@ -41,6 +41,9 @@ def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering
     | `explain` | `image` | the same, and `heatmap` `[B, H, W, 1]`, 0 to 1 |
 
     All three bring the image onto the model's canvas with the layers that training used.
+
+    Raises:
+        ModelError: The disk is full, or the folder cannot be written.
     """
     # Without `track`: the variables are found in the endpoints, and Keras would write a tracked model's twice.
     archive = keras.export.ExportArchive()
@@ -50,7 +53,13 @@ def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering
     archive.add_endpoint(SERVING, endpoints.serve, input_signature=[image])
     archive.add_endpoint(BYTES, endpoints.serve_bytes, input_signature=[contents])
     archive.add_endpoint(EXPLAIN, endpoints.explain, input_signature=[image])
-    archive.write_out(str(folder), verbose=False)
+    try:
+        archive.write_out(str(folder), verbose=False)
+    except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
+        reason = error.message.rpartition("; ")[2].partition(" [Op:")[0]
+        raise errors.ModelError(
+            f"A SavedModel is written where there is room for it. Received: {errors.printable(folder)} ({reason})"
+        ) from None
     _write_warmup(pathlib.Path(folder), canvas)
 
 

@@ -76,12 +76,17 @@ def _mistake(
     likeliest = int(probabilities.argmax())
     return report.Mistake(
         case_id=case.case_id,
-        label=" | ".join(case.labels) or case.label,
-        prediction=table.classes[likeliest],
+        label=" | ".join(case.labels) or case.label or "none",
+        prediction=_called(table, row) or "none",
         probability=float(probabilities[likeliest]),
         image=picture,
         heatmap=heatmap,
     )
+
+
+def _called(table: predictions.Predictions, row: int) -> str:
+    """Returns every class that was called: of several labels, the likeliest one need not be the wrong one."""
+    return " | ".join(name for name, called in zip(table.classes, table.decisions[row], strict=True) if called)
 
 
 def headline(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

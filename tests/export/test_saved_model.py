@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -146,3 +147,16 @@ def test_a_folder_without_a_model_or_with_another_one_is_refused(tmp_path) -> No
     tf.saved_model.save(module, str(tmp_path / "other"), signatures={"serving_default": module.serve})
     with pytest.raises(errors.ModelError, match="has the signatures .* Received: serving_default"):
         saved_model.Served(tmp_path / "other")
+
+
+def test_a_full_disk_is_told_in_one_sentence(exported, tmp_path, monkeypatch) -> None:
+    class Full:
+        def add_endpoint(self, *_: object, **__: object) -> None: ...
+
+        def write_out(self, *_: object, **__: object) -> None:
+            raise tf.errors.ResourceExhaustedError(None, None, "{{node}} /x/p; No space left on device [Op:SaveV2]")
+
+    made = exported("grey")
+    monkeypatch.setattr(keras.export, "ExportArchive", Full)
+    with pytest.raises(errors.ModelError, match=r"room for it. Received: .*\(No space left on device\)$"):
+        saved_model.write(made.model, tmp_path, task=made.task, canvas=made.canvas)
