@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -52,12 +53,13 @@ def test_data_without_splits_are_evaluated_whole(trained, tmp_path) -> None:
     assert "The data hold no test split: all 6 cases are evaluated." in report
 
 
-def test_the_data_of_the_training_are_split_again_however_their_place_is_written(fit, tmp_path, monkeypatch) -> None:
+def test_the_data_of_the_training_are_split_again_wherever_they_lie(fit, tmp_path, monkeypatch) -> None:
     place = unsplit(tmp_path / "scans", count=20)
     made = fit(tmp_path, data__source=place, train__epochs=1)
     assert made.published.metrics["n"] == 8
     monkeypatch.chdir(tmp_path)
-    for index, source in enumerate((place, "folder:scans", "folder:./scans/../scans/")):
+    shutil.copytree(tmp_path / "scans", tmp_path / "elsewhere" / "copy")
+    for index, source in enumerate((place, "folder:./scans/../scans/", "folder:elsewhere/copy")):
         found = run(made.published.folder, source, tmp_path / str(index))
         assert found.metrics == made.published.metrics
 
