@@ -162,7 +162,8 @@ def main(_: Sequence[str]) -> int:
         complain(str(error))
         return error.exit_code
     except OSError as error:
-        complain(f"{errors.printable(error.filename)}: {error.strerror}" if error.filename else str(error))
+        reason = error.strerror or str(error).partition("\n")[0]
+        complain(f"{errors.printable(error.filename)}: {reason}" if error.filename else reason)
         return errors.UserError.exit_code
     except KeyboardInterrupt:
         complain("Interrupted; no half-written version was left behind.")

@@ -57,6 +57,7 @@ tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--muted); font-size: 13px; font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; overflow-wrap: break-word; max-width: 40ch; }
 td.number, th.number { text-align: right; padding-right: 18px; white-space: nowrap; }
+td:first-child, th { overflow-wrap: anywhere; }
 td small { display: block; color: var(--muted); font-size: 12px; line-height: 1.3; }
 .bar { display: block; width: 150px; height: 14px; }
 .headline .bar { width: 100%; max-width: 200px; height: auto; margin-top: 6px; }

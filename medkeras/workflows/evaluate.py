@@ -10,6 +10,7 @@ from typing import Any
 
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes, split
+from medkeras.evaluation import predictions
 from medkeras.export import card
 from medkeras.workflows import failing, opening, publishing, terminal
 
@@ -30,7 +31,7 @@ def evaluate(
     """Evaluates the SavedModel on labelled cases and writes `metrics.json`, `predictions.csv` and `report.html`.
 
     The cases are the data's test split. Data without splits are evaluated whole, unless they are the data that the
-    model was trained on: then the test split of that training is carved again.
+    model was trained on, wherever they lie now: then the test split of that training is carved again.
 
     Seed and batch size are those of the training, so that its own test split gives its own numbers to the last digit.
 
@@ -81,7 +82,7 @@ def _test_cases(opened: opening.Opened, settings: config.Config) -> cases.CaseSe
     trained = opened.card.training["settings"]
     case_set = schemes.read(settings.data.source, seed=trained["seed"])
     if not any(case.split == "test" for case in case_set.cases):
-        if _place(settings.data.source) != _place(trained["data.source"]):
+        if not _are_the_trained_ones(case_set, opened):
             whole = [dataclasses.replace(case, split="test") for case in case_set.cases]
             return case_set.replace_cases(whole, f"The data hold no test split: all {len(whole)} cases are evaluated.")
         case_set = split.complete(
@@ -90,10 +91,10 @@ def _test_cases(opened: opening.Opened, settings: config.Config) -> cases.CaseSe
     return case_set.replace_cases(case_set.of_split("test"))
 
 
-def _place(source: str) -> tuple[str, str]:
-    """Returns scheme and place, one place however its path is written."""
-    scheme, _, place = source.partition(":")
-    return scheme, os.path.realpath(place) if place else ""
+def _are_the_trained_ones(case_set: cases.CaseSet, opened: opening.Opened) -> bool:
+    """Whether the cases that tested the model are all here, wherever the data lie now."""
+    tested = predictions.read_csv(opened.folder / publishing.PREDICTIONS).case_id
+    return {errors.printable(case.case_id) for case in case_set.cases} >= {errors.printable(name) for name in tested}
 
 
 def _fitting(case_set: cases.CaseSet, opened: opening.Opened) -> cases.CaseSet:
