@@ -46,6 +46,8 @@ QUICK_TO_EXPORT = ("cnn", "resnet", "resnet_small")
 QUICK = (*QUICK_TO_EXPORT, "efficientnet_lite0")
 # Promises that a network cannot keep: (promise, name) to the operation at fault. There is none.
 BROKEN: dict[tuple[str, str], str] = {}
+# Between graphs of one network; the many layers of the deep ones, which have learned nothing, magnify rounding.
+TOLERANCE = {name: 1e-4 if name.startswith("efficientnet") else 1e-5 for name in SHAPES}
 TASK = classification.Classification(("a", "b", "c"))
 
 
@@ -73,7 +75,6 @@ class Made:
     canvas: store.Canvas
     images: np.ndarray
     probabilities: np.ndarray
-    tolerance: float
 
 
 def build(name: str) -> keras.Model:
@@ -96,12 +97,12 @@ def build(name: str) -> keras.Model:
 def make(name: str) -> Made:
     model = build(name)
     images = patterns(SHAPES[name])
-    scramble(model)
-    spread = spread_out(model, images)
+    scramble(model, images)
+    centre(model, images)
     probabilities = answer(model, images)
     assert np.ptp(probabilities, axis=0).min() > 0.1
     canvas = store.Canvas(SHAPES[name][:2], SHAPES[name][2], "uint8", "pad")
-    return Made(model, canvas, images, probabilities, min(1e-5 * max(1.0, spread), 1e-3))
+    return Made(model, canvas, images, probabilities)
 
 
 def patterns(shape: tuple[int, int, int]) -> np.ndarray:
@@ -111,21 +112,35 @@ def patterns(shape: tuple[int, int, int]) -> np.ndarray:
     return np.stack([128 + 120 * np.sin(rows) + 0 * noise, 8 * (rows + columns) + 0 * noise, noise]).astype(np.uint8)
 
 
-def scramble(model: keras.Model) -> None:
-    """Moves every moment and scale, so that zero gammas and equal moments hide no mistake."""
+def scramble(model: keras.Model, images: np.ndarray) -> None:
+    """Moves every moment and scale of batch normalisations.
+
+    Zero gammas and equal moments would hide mistakes. Through dozens of layers a signal dies or explodes unless the
+    variances fit: they are halved and doubled, by ever smaller steps, until the logits have a spread near 1.
+    """
+    share, step = 1.0, 0.5
+    while True:
+        set_moments(model, share)
+        spread = float(np.asarray(model(images.astype(np.float32))["logits"]).std(0).min())
+        if 0.1 < spread < 10 or step < 0.01:
+            return
+        share *= step if spread <= 0.1 else 1 / step
+        step = step**0.5
+
+
+def centre(model: keras.Model, images: np.ndarray) -> None:
+    """Gives each logit mean 0 and standard deviation 1 over the images: sure answers would hide mistakes."""
+    logits = np.asarray(model(images.astype(np.float32))["logits"])
+    kernel, _ = model.get_layer("logits").get_weights()
+    model.get_layer("logits").set_weights([kernel / logits.std(0), -logits.mean(0) / logits.std(0)])
+
+
+def set_moments(model: keras.Model, share: float) -> None:
     random = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([random.uniform(0.8, 1.2, weight.shape) for weight in layer.weights])
-
-
-def spread_out(model: keras.Model, images: np.ndarray) -> float:
-    """Gives the logits of the images a standard deviation of 1 and returns the largest factor it took."""
-    logits = np.asarray(model(images.astype(np.float32))["logits"])
-    kernel, _ = model.get_layer("logits").get_weights()
-    spread = logits.std(0)
-    model.get_layer("logits").set_weights([kernel / spread, -logits.mean(0) / spread])
-    return float(1 / spread.min())
+            gamma, beta, mean, variance = (random.uniform(0.8, 1.2, weight.shape) for weight in layer.weights)
+            layer.set_weights([gamma, beta - 1, mean - 1, variance * share])
 
 
 def answer(model: Callable[..., dict[str, tf.Tensor]], images: np.ndarray) -> np.ndarray:
@@ -187,7 +202,7 @@ def test_the_exported_model_answers_as_the_model(name, tmp_path) -> None:
     explained = served.explain(made.images)
     encoded = served.predict_bytes([png(image) for image in made.images])
     for found in (served.predict(made.images), explained, encoded):
-        np.testing.assert_allclose(found["probabilities"], made.probabilities, atol=made.tolerance)
+        np.testing.assert_allclose(found["probabilities"], made.probabilities, atol=TOLERANCE[name])
     assert explained["heatmap"].shape == (*made.images.shape[:3], 1)
     assert np.all((explained["heatmap"] >= 0) & (explained["heatmap"] <= 1))
 
@@ -199,7 +214,7 @@ def test_tflite_answers_as_the_model_with_built_in_operations(name, tmp_path) ->
     runner = litert.Interpreter(model_content=content).get_signature_runner("serving_default")
     rows = [runner(image=image[np.newaxis].astype(np.float32)) for image in made.images]
     found = np.concatenate([row["probabilities"] for row in rows])
-    np.testing.assert_allclose(found, made.probabilities, atol=2 * made.tolerance)
+    np.testing.assert_allclose(found, made.probabilities, atol=10 * TOLERANCE[name])
 
 
 def convert(model: keras.Model, folder: pathlib.Path) -> bytes:
