@@ -47,7 +47,7 @@ QUICK = (*QUICK_TO_EXPORT, "efficientnet_lite0")
 # Promises that a network cannot keep: (promise, name) to the operation at fault. There is none.
 BROKEN: dict[tuple[str, str], str] = {}
 # Between graphs of one network; the many layers of the deep ones, which have learned nothing, magnify rounding.
-TOLERANCE = {name: 1e-4 if name.startswith("efficientnet") else 1e-5 for name in SHAPES}
+TOLERANCE = {name: 3e-4 if name.startswith("efficientnet") else 1e-5 for name in SHAPES}
 TASK = classification.Classification(("a", "b", "c"))
 
 
@@ -100,7 +100,7 @@ def make(name: str) -> Made:
     scramble(model, images)
     centre(model, images)
     probabilities = answer(model, images)
-    assert np.ptp(probabilities, axis=0).min() > 0.1
+    assert np.ptp(probabilities, axis=0).min() > 0.05
     canvas = store.Canvas(SHAPES[name][:2], SHAPES[name][2], "uint8", "pad")
     return Made(model, canvas, images, probabilities)
 
