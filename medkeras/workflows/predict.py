@@ -114,7 +114,7 @@ def _paths(inputs: Sequence[str | os.PathLike[str]]) -> list[pathlib.Path]:
 
 
 def _expand(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[pathlib.Path]:
-    for given in filter(None, map(os.fspath, inputs)):
+    for given in filter(None, (os.fspath(each) for each in inputs)):
         if os.path.isdir(given):
             yield from folder.image_paths(given)
         else:
