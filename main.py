@@ -168,10 +168,9 @@ def main(_: Sequence[str]) -> int:
     except KeyboardInterrupt:
         complain("Interrupted; no half-written version was left behind.")
         return 130
-    exit_code = result.pop("exit_code", 0)
     if FLAGS.json:
         print(json.dumps({"mode": FLAGS.mode, **result}))
-    return exit_code
+    return result.get("exit_code", 0)
 
 
 def interrupt(*_: object) -> None:
