@@ -25,11 +25,11 @@ class PixelLayer(keras.layers.Layer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"dtype": "float32", **options})
+        self.built = True
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument; Keras would leave out the name of a layer that has no more than these."""
         return super().get_config()
-        self.built = True
 
 
 def shape_of(images: tf.Tensor) -> list[Size]:
