@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import io
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -44,6 +44,8 @@ SHAPES = {
 # Deep networks take more than ten seconds to build and save, and the first of them to export.
 QUICK_TO_EXPORT = ("cnn", "resnet", "resnet_small")
 QUICK = (*QUICK_TO_EXPORT, "efficientnet_lite0")
+# One network of each make; the others differ in width and depth alone, and take a minute each to export.
+MAKES = (*QUICK, "efficientnet_b0", "efficientnet_v2_b0")
 # Promises that a network cannot keep: (promise, name) to the operation at fault. There is none.
 BROKEN: dict[tuple[str, str], str] = {}
 # Between graphs of one network; the many layers of the deep ones, which have learned nothing, magnify rounding.
@@ -51,8 +53,8 @@ TOLERANCE = {name: 3e-4 if name.startswith("efficientnet") else 1e-5 for name in
 TASK = classification.Classification(("a", "b", "c"))
 
 
-def every(promise: str, quick: tuple[str, ...]) -> pytest.MarkDecorator:
-    """Parametrises a promise by the whole table; what is not quick is marked slow, what is broken must fail."""
+def every(promise: str, quick: tuple[str, ...], names: Iterable[str] = tuple(SHAPES)) -> pytest.MarkDecorator:
+    """Parametrises a promise by the table; what is not quick is marked slow, what is broken must fail."""
 
     def marked(name: str):
         marks = [] if name in quick else [pytest.mark.slow]
@@ -60,7 +62,7 @@ def every(promise: str, quick: tuple[str, ...]) -> pytest.MarkDecorator:
             marks.append(pytest.mark.xfail(reason=BROKEN[promise, name], strict=True))
         return pytest.param(name, marks=marks)
 
-    return pytest.mark.parametrize("name", [marked(name) for name in SHAPES])
+    return pytest.mark.parametrize("name", [marked(name) for name in names])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +195,7 @@ def test_half_precision_gives_finite_float32_answers(name) -> None:
         assert np.all(np.isfinite(value))
 
 
-@every("SavedModel", QUICK_TO_EXPORT)
+@every("SavedModel", QUICK_TO_EXPORT, MAKES)
 def test_the_exported_model_answers_as_the_model(name, tmp_path) -> None:
     """`serving_default`, `explain` and `serve_bytes`; and an image of another size as on the canvas."""
     made = make(name)
