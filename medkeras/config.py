@@ -162,11 +162,6 @@ def fields() -> dict[str, dataclasses.Field[Any]]:
     return found
 
 
-def from_flat(values: Mapping[str, Any]) -> Config:
-    """Returns the configuration that `Config.flat` wrote."""
-    return Config().override(values)
-
-
 def _split_assignment(text: str) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not sign:

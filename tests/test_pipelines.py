@@ -27,7 +27,7 @@ def test_the_recipes_are_these() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_survive_the_run_folder(name) -> None:
     settings = recipe(name).get_config()
-    assert config.from_flat(settings.flat()) == settings
+    assert config.Config().override(settings.flat()) == settings
 
 
 @pytest.mark.parametrize("name", NAMES)

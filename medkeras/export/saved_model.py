@@ -37,7 +37,7 @@ def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering
     | signature | input | output |
     |---|---|---|
     | `serving_default` | `image` float32 `[B, H, W, C]`, any H and W, stored values | the task's outputs |
-    | `serve_bytes` | `image_bytes` string `[B]`, PNG, JPEG, BMP or GIF | the same |
+    | `serve_bytes` | `image_bytes` string `[B]`, PNG, JPEG or BMP | the same |
     | `explain` | `image` | the same, and `heatmap` `[B, H, W, 1]`, 0 to 1 |
 
     All three bring the image onto the model's canvas with the layers that training used.

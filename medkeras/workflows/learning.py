@@ -107,7 +107,9 @@ class Learner:
         """Writes the weights of the whole model: they outlive whatever goes wrong after the stage."""
         folder = self.folder / "checkpoints"
         folder.mkdir(exist_ok=True)
-        self.built.model.save_weights(folder / f"epoch-{stage.last_epoch:03d}.weights.h5")
+        partial = folder / "partial.weights.h5"
+        self.built.model.save_weights(partial)
+        partial.replace(folder / f"epoch-{stage.last_epoch:03d}.weights.h5")
 
     def _frozen_part_is_fixed(self, stage: Stage) -> bool:
         """Whether the frozen layers see the same images every epoch: then they run once, not once an epoch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -87,8 +87,3 @@ def _mistake(
 def _called(table: predictions.Predictions, row: int) -> str:
     """Returns every class that was called: of several labels, the likeliest one need not be the wrong one."""
     return " | ".join(name for name, called in zip(table.classes, table.decisions[row], strict=True) if called)
-
-
-def headline(metrics: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Returns those metrics, value and interval."""
-    return {name: metrics["metrics"][name] for name in names if name in metrics["metrics"]}

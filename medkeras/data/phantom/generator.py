@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from medkeras import errors
-from medkeras.data import cases
+from medkeras.data import arrays, cases
 from medkeras.data.phantom import anatomy, lesions, patient, scanner
 
 PATIENTS = 400
@@ -64,26 +64,6 @@ class PhantomSlice:
         return np.rint(self.image).astype(np.uint8)
 
 
-class MemoryImages:
-    """An `ImageSource` of 8-bit grey images held in memory.
-
-    Args:
-        pixels: uint8 `[H, W]` by case identifier.
-    """
-
-    def __init__(self, pixels: dict[str, np.ndarray]) -> None:
-        self._pixels = pixels
-
-    def header(self, case: cases.Case) -> cases.ImageHeader:
-        """Returns the size and dtype of a case's image."""
-        height, width = self._pixels[case.path].shape
-        return cases.ImageHeader(height=height, width=width, channels=1, dtype="uint8")
-
-    def read(self, case: cases.Case, channels: int) -> np.ndarray:
-        """Returns the stored values `[H, W, channels]`, the grey repeated."""
-        return np.repeat(self._pixels[case.path][:, :, None], channels, axis=2)
-
-
 def slices(
     *,
     patients: int = PATIENTS,
@@ -130,7 +110,7 @@ def load(
         rows.append(cases.Case(one.case_id, one.case_id, one.patient_id, one.split, one.label))
     note = f"Simulated head scans, {patients} patients, seed {seed}: no substitute for real data."
     return cases.CaseSet(
-        "phantom", tuple(rows), patient.CLASSES, MemoryImages(pixels), patients_known=True, notes=(note,)
+        "phantom", tuple(rows), patient.CLASSES, arrays.ArrayImages(pixels), patients_known=True, notes=(note,)
     )
 
 
