@@ -22,15 +22,26 @@ import pipelines
 from medkeras import config, errors
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("mode", None, "train, evaluate, predict or export")
+flags.DEFINE_string("mode", None, "train, evaluate, predict, export, audit or deidentify")
 flags.DEFINE_string("recipe", None, "train: settings of pipelines/NAME.py to start from")
-flags.DEFINE_string("data", None, "train, evaluate: phantom, folder:DIR, csv:FILE, npz:FILE or tfds:NAME")
+flags.DEFINE_string(
+    "data", None, "train, evaluate, audit: phantom, or folder:DIR, csv:FILE, npz:FILE, tfds:NAME, dicom:DIR, nifti:DIR"
+)
 flags.DEFINE_string("model", None, "evaluate, predict, export: a folder of saved_models")
-flags.DEFINE_multi_string("input", [], "predict: an image file or a folder of images; may be repeated")
+flags.DEFINE_multi_string("input", [], "predict, deidentify: a file or a folder of files; may be repeated")
 flags.DEFINE_string("output", None, "where results go: a folder; predict: a CSV file")
 flags.DEFINE_string("workdir", None, "train: folder of the runs; runs by default")
 flags.DEFINE_string("heatmaps", None, "predict: folder for pictures of the evidence")
-flags.DEFINE_multi_string("set", [], "train, evaluate: section.field=value, replaces one setting; may be repeated")
+flags.DEFINE_bool("strict", False, "audit: exit code 1 when something would invalidate a test result")
+flags.DEFINE_string(
+    "key", None, "train, evaluate, audit, deidentify: file of the secret that patient identifiers are hashed with"
+)
+flags.DEFINE_multi_string(
+    "option", [], "deidentify: an option of DICOM PS3.15 Annex E, retain_… or clean_…; may be repeated"
+)
+flags.DEFINE_multi_string(
+    "set", [], "train, evaluate, audit: section.field=value, replaces one setting; may be repeated"
+)
 flags.DEFINE_bool("json", False, "end standard output with one JSON object")
 
 HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
@@ -38,7 +49,8 @@ HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 
 def train() -> dict[str, Any]:
     chosen = settings()
-    published = public("train")(chosen, output=FLAGS.output or "saved_models", workdir=FLAGS.workdir or "runs")
+    places = {"output": FLAGS.output or "saved_models", "workdir": FLAGS.workdir or "runs"}
+    published = public("train")(chosen, **places, key=FLAGS.key)
     show_metrics(published.metrics)
     print(f"\nmodel   {published.folder}\nreport  {published.folder / 'report.html'}\nrun     {published.run}")
     return {"model": str(published.folder), "run": str(published.run), "metrics": published.metrics["metrics"]}
@@ -47,7 +59,7 @@ def train() -> dict[str, Any]:
 def evaluate() -> dict[str, Any]:
     required("data")
     model, chosen = required("model"), settings()
-    evaluated = public("evaluate")(model, chosen, output=FLAGS.output)
+    evaluated = public("evaluate")(model, chosen, output=FLAGS.output, key=FLAGS.key)
     show_metrics(evaluated.metrics)
     print(f"\nreport  {evaluated.folder / 'report.html'}")
     return {"output": str(evaluated.folder), "metrics": evaluated.metrics["metrics"]}
@@ -72,8 +84,32 @@ def export() -> dict[str, Any]:
     return {"model": str(folder)}
 
 
+def audit() -> dict[str, Any]:
+    required("data")
+    audited = public("audit")(settings(), output=FLAGS.output or "audit", key=FLAGS.key)
+    for sentence in audited.sentences:
+        print(sentence)
+    print(f"\nreport  {audited.folder / 'audit.html'}")
+    exit_code = int(FLAGS.strict and audited.invalidating)
+    return {"output": str(audited.folder), "invalidating": list(audited.invalidating), "exit_code": exit_code}
+
+
+def deidentify() -> dict[str, Any]:
+    done = public("deidentify")(FLAGS.input, output=required("output"), key=FLAGS.key, options=FLAGS.option)
+    print(f"{done.written} files written, {done.held_back} held back\nreport  {done.folder / 'deidentify.json'}")
+    exit_code = errors.UserError.exit_code if done.held_back else 0
+    return {"written": done.written, "held_back": done.held_back, "exit_code": exit_code}
+
+
 MODES: Mapping[str, Callable[[], dict[str, Any]]] = MappingProxyType(
-    {"train": train, "evaluate": evaluate, "predict": predict, "export": export}
+    {
+        "train": train,
+        "evaluate": evaluate,
+        "predict": predict,
+        "export": export,
+        "audit": audit,
+        "deidentify": deidentify,
+    }
 )
 
 

@@ -24,6 +24,8 @@ _HOMES = {
     "MedkerasError": "medkeras.errors",
     "ModelError": "medkeras.errors",
     "UserError": "medkeras.errors",
+    "audit": "medkeras.workflows.audit",
+    "deidentify": "medkeras.workflows.deidentify",
     "evaluate": "medkeras.workflows.evaluate",
     "export_model": "medkeras.workflows.export",
     "predict": "medkeras.workflows.predict",

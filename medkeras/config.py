@@ -26,6 +26,13 @@ class DataConfig:
     """What is read, and how it reaches a batch."""
 
     source: str = setting("phantom", "the data, SCHEME:PLACE")
+    labels: str = setting(
+        "", "dicom, nifti: the CSV table of labels; empty: labels.csv in the folder, else class folders"
+    )
+    view: str = setting("slices", "dicom, nifti: a case is a slice, or a whole volume", choices=("slices", "volumes"))
+    spacing: str = setting(
+        "", "volumes: voxel size in mm to resample to, one number or DEPTH,ROW,COLUMN; empty: as stored"
+    )
     image_size: int = setting(
         0, "height and width of the canvas in pixels; 0: the data's median, at most 224", low=0, high=4096
     )
@@ -39,6 +46,9 @@ class DataConfig:
     )
     on_error: str = setting("raise", "what an unreadable file does", choices=("raise", "skip"))
     max_errors: float = setting(0.01, "largest share of unreadable files that skip accepts", low=0.0, high=1.0)
+    leakage: str = setting(
+        "warn", "copies and patients across splits: warn, or drop them from training", choices=("warn", "drop")
+    )
 
 
 @dataclasses.dataclass(frozen=True)

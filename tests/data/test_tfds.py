@@ -64,7 +64,7 @@ def prepared(tmp_path_factory) -> pathlib.Path:
 
 
 def read(place: object) -> cases.CaseSet:
-    return schemes.read(f"tfds:{place}", seed=0)
+    return schemes.read(config.DataConfig(source=f"tfds:{place}"), seed=0)
 
 
 def test_a_prepared_builder_keeps_classes_splits_and_pixels(prepared) -> None:

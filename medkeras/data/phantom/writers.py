@@ -14,7 +14,10 @@ import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import nibabel
 import numpy as np
+import pydicom
+import pydicom.uid
 from PIL import Image
 
 from medkeras import errors
@@ -62,8 +65,6 @@ _DICOM_CONSTANTS: types.MappingProxyType[str, Any] = types.MappingProxyType(
 )
 """What every file says: a magnitude image of the MR Image Storage class, axial, head first, supine."""
 
-_EXTRA = "Writing the phantom as {layout} needs {package}: pip install {package}. Received: layout={layout!r}"
-
 
 def write(slices: Iterable[generator.PhantomSlice], directory: str | pathlib.Path, *, layout: str) -> None:
     """Writes slices, patient by patient, into a directory that is made where it is missing.
@@ -76,7 +77,7 @@ def write(slices: Iterable[generator.PhantomSlice], directory: str | pathlib.Pat
             `PATIENT_labels.nii.gz`, float32 and uint8 volumes.
 
     Raises:
-        UserError: The layout is unknown, its package is missing, or a NIfTI volume has unevenly spaced slices.
+        UserError: The layout is unknown, or a NIfTI volume has unevenly spaced slices.
     """
     if layout not in _WRITERS:
         raise errors.UserError(errors.unknown("layout", layout, _WRITERS))
@@ -101,11 +102,6 @@ def _write_csv(slices: Iterable[generator.PhantomSlice], directory: pathlib.Path
 
 
 def _write_dicom(slices: Iterable[generator.PhantomSlice], directory: pathlib.Path) -> None:
-    try:
-        import pydicom
-        import pydicom.uid
-    except ImportError:
-        raise errors.UserError(_EXTRA.format(layout="dicom", package="pydicom")) from None
     for patient_id, stack in _by_patient(slices):
         folder = directory / patient_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,10 +115,6 @@ def _write_dicom(slices: Iterable[generator.PhantomSlice], directory: pathlib.Pa
 
 
 def _write_nifti(slices: Iterable[generator.PhantomSlice], directory: pathlib.Path) -> None:
-    try:
-        import nibabel
-    except ImportError:
-        raise errors.UserError(_EXTRA.format(layout="nifti", package="nibabel")) from None
     directory.mkdir(parents=True, exist_ok=True)
     for patient_id, stack in _by_patient(slices):
         affine = _affine(stack)
