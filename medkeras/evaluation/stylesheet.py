@@ -88,11 +88,14 @@ img.small { image-rendering: pixelated; }
 .facts dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line); margin-top: 48px; padding-top: 14px; }
 @media screen and (max-width: 760px) { .wide tr > :nth-child(n + 4) { display: none; } main { padding: 24px 14px; } }
+@page { margin: 13mm 12mm; }
 @media print {
-  body { background: #fff; font-size: 11.5px; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  main { max-width: none; padding: 0; }
-  h2 { margin-top: 24px; break-after: avoid; }
-  .card, .note, tr, .mistakes figure { break-inside: avoid; }
+  body { background: #fff; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  main { max-width: none; padding: 0; zoom: 0.66; }
+  h2 { margin-top: 28px; }
+  h2, h3, h2 + p { break-after: avoid; }
+  figure, .note, tr, .headline { break-inside: avoid; }
+  .scroll { overflow: visible; }
   .pair { grid-template-columns: 1fr 1fr; }
   .mistakes { grid-template-columns: repeat(3, 1fr); }
 }
