@@ -24,7 +24,7 @@ def load(place: str) -> cases.CaseSet:
         DataError: A column is missing, a path stands in two rows, a split has no known name, a label is empty.
     """
     path = pathlib.Path(place)
-    rows = _rows(path)
+    rows = read_rows(path)
     multilabel = "labels" in rows[0]
     _require_columns(path, rows[0], ("path", "labels" if multilabel else "label"))
     found = tuple(_case(path, number, row, multilabel) for number, row in enumerate(rows, start=2))
@@ -53,7 +53,8 @@ def natural_key(text: str) -> tuple[int, float, str]:
     return (0, value, text) if math.isfinite(value) else (1, 0.0, text)
 
 
-def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
+    """Returns the rows of a CSV table, by column; raises `DataError` where there is no such table or it is empty."""
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = [dict(row) for row in csv.DictReader(file, strict=True)]
@@ -86,18 +87,18 @@ def _case(path: pathlib.Path, number: int, row: Mapping[str, str], multilabel: b
     for column, value in (("path", image), ("patient_id", patient), ("label", label)):
         if not value and not (multilabel and column == "label"):
             raise errors.BadInputError(path, f"the column {column!r} is filled in every row. Received: line {number}")
-    _require_utf8(path, number, row["labels"] if multilabel else label)
+    require_utf8(path, number, row["labels"] if multilabel else label)
     return cases.Case(
         case_id=row.get("case_id", image).strip() or image,
         path=str(path.parent / image),
         patient_id=patient,
-        split=_split(path, number, row.get("split", "")),
+        split=split_of(path, number, row.get("split", "")),
         label=label,
         labels=tuple(filter(None, (part.strip() for part in row["labels"].split(SEPARATOR)))) if multilabel else (),
     )
 
 
-def _require_utf8(path: pathlib.Path, number: int, label: str) -> None:
+def require_utf8(path: pathlib.Path, number: int, label: str) -> None:
     """Refuses bytes that are not UTF-8 in a class name, which is shown and served; a path may hold any."""
     if errors.printable(label) != label:
         raise errors.BadInputError(
@@ -105,7 +106,8 @@ def _require_utf8(path: pathlib.Path, number: int, label: str) -> None:
         )
 
 
-def _split(path: pathlib.Path, number: int, text: str) -> str:
+def split_of(path: pathlib.Path, number: int, text: str) -> str:
+    """Returns the split that a cell names, empty for none; raises `BadInputError` for an unknown name."""
     name = split.split_name(text) if text.strip() else ""
     if name is None:
         raise errors.BadInputError(path, f"a split is train, validation or test. Received: {text!r} in line {number}")
