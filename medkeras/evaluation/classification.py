@@ -97,7 +97,7 @@ def _limits(
     table: tables.Predictions, target: np.ndarray, values: Mapping[str, Any], *, resamples: int, seed: int
 ) -> dict[Any, tuple[float, float]]:
     """Returns the limits of each overall metric by its name, and of each metric of a class by (name, k)."""
-    patients = np.unique(np.array(table.patient_id, dtype=object), return_inverse=True)[1]
+    patients = table.patients
     replicates = intervals.bootstrap(
         resampled.Resampled(table, target),
         patients,

@@ -268,8 +268,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bin_limits(table: tables.Predictions, stated: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    names = np.repeat(np.array(table.patient_id, dtype=object), stated.shape[1])
-    patients = np.unique(names, return_inverse=True)[1]
+    patients = np.repeat(table.patients, stated.shape[1])
     where, hits = calibration.bins(stated).ravel(), observed.ravel()
     limits = [intervals.proportion(hits, (where == b).astype(float), patients) for b in range(calibration.BINS)]
     low, high = np.array(limits).T

@@ -58,6 +58,17 @@ class Predictions:
         return len(self.case_id)
 
     @property
+    def patients(self) -> np.ndarray:
+        """int64 `[N]`: each case's patient, counted from zero in the order of the patients' first case names.
+
+        Neither the order of the rows nor what the patients are called changes who belongs together and who is drawn.
+        """
+        numbers: dict[str, int] = {}
+        for _, patient in sorted(zip(self.case_id, self.patient_id, strict=True)):
+            numbers.setdefault(patient, len(numbers))
+        return np.array([numbers[patient] for patient in self.patient_id], np.int64)
+
+    @property
     def decisions(self) -> np.ndarray:
         """int8 `[N, K]`: the most probable class (the first of equals), or every class at 0.5 and above."""
         if self.multilabel:

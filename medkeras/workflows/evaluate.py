@@ -26,7 +26,11 @@ class Evaluated:
 
 
 def evaluate(
-    model: str | os.PathLike[str], settings: config.Config, *, output: str | os.PathLike[str] | None = None
+    model: str | os.PathLike[str],
+    settings: config.Config,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Evaluated:
     """Evaluates the SavedModel on labelled cases and writes `metrics.json`, `predictions.csv` and `report.html`.
 
@@ -39,12 +43,13 @@ def evaluate(
         model: Folder of a version, or of a model: then its newest version.
         settings: `data.source` names the data; `data.on_error`, `data.max_errors` and `data.cache` count too.
         output: Folder of the results; by default `evaluations/NAME-VERSION-DATA`.
+        key: File of the secret that patients' identifiers are hashed with; None: the user's own.
 
     Raises:
         UserError: The model or the data cannot be used, or do not fit each other.
     """
     opened = opening.open_model(model)
-    case_set = _fitting(_test_cases(opened, settings), opened)
+    case_set = _fitting(_test_cases(opened, settings, key), opened)
     for note in case_set.notes:
         terminal.say(f"Note: {note}")
     folder = pathlib.Path(output or f"evaluations/{opened.card.name}-{opened.card.version}-{case_set.name}")
@@ -78,9 +83,9 @@ def _refuse_models(folder: pathlib.Path) -> None:
         )
 
 
-def _test_cases(opened: opening.Opened, settings: config.Config) -> cases.CaseSet:
+def _test_cases(opened: opening.Opened, settings: config.Config, key: str | os.PathLike[str] | None) -> cases.CaseSet:
     trained = opened.card.training["settings"]
-    case_set = schemes.read(settings.data, seed=trained["seed"])
+    case_set = schemes.read(settings.data, seed=trained["seed"], key=key)
     if not any(case.split == "test" for case in case_set.cases):
         if not _are_the_trained_ones(case_set, opened):
             whole = [dataclasses.replace(case, split="test") for case in case_set.cases]

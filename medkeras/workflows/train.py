@@ -39,6 +39,7 @@ def train(
     *,
     output: str | os.PathLike[str] = "saved_models",
     workdir: str | os.PathLike[str] = "runs",
+    key: str | os.PathLike[str] | None = None,
 ) -> Published:
     """Prepares the data, trains, exports, evaluates the exported model on the test split, and publishes it.
 
@@ -46,6 +47,7 @@ def train(
         settings: All settings; `data.source` names the data.
         output: Folder of the models; the version appears in `output/NAME/` whole or not at all.
         workdir: Folder of the runs: settings, split, history, TensorBoard scalars, weights.
+        key: File of the secret that patients' identifiers are hashed with; None: the user's own.
 
     Raises:
         UserError: The settings, the data or the weights cannot be used, or the loss diverged.
@@ -54,7 +56,7 @@ def train(
     versions.require_writable(output)
     versions.require_writable(workdir)
     strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
-    case_set = schemes.load(settings.data, seed=settings.seed)
+    case_set = schemes.load(settings.data, seed=settings.seed, key=key)
     data = prepare.prepare(case_set, settings.data, folder=workdir, track=terminal.track)
     settings = building.choose_network(settings, data.canvas.size)
     name = settings.name or f"{case_set.name}-{settings.model.name}"

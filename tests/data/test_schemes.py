@@ -14,6 +14,7 @@ from medkeras import config, errors
 from medkeras.data import arrays, cases, schemes
 from medkeras.data import folder as folder_module
 from medkeras.data import table as table_module
+from medkeras.privacy import pseudonyms
 
 
 def write_image(path: pathlib.Path, value: int = 0) -> None:
@@ -119,7 +120,8 @@ def test_csv_reads_patients_splits_and_labels(tmp_path) -> None:
     found = load(table(tmp_path / "t.csv", "path,label,patient_id,split", *rows))
     assert found.patients_known
     assert found.notes == ()
-    assert found.cases[5] == cases.Case("i/5.png", str(tmp_path / "i/5.png"), "P2", "test", "y")
+    patient = pseudonyms.pseudonym(pseudonyms.load_key(None), "P2")
+    assert found.cases[5] == cases.Case("i/5.png", str(tmp_path / "i/5.png"), patient, "test", "y")
 
 
 def test_csv_orders_numbers_by_value_and_joins_several_labels(tmp_path) -> None:
