@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import math
+import contextlib
 import os
 import stat
 import struct
-from collections.abc import Callable
-from typing import Any, BinaryIO
-
-import tifffile
-from PIL import Image
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from medkeras import errors
 from medkeras.data import cases
@@ -31,6 +28,7 @@ ORIENTATION_TAG, SHORT = 0x0112, 3
 EXIF_SPAN = 4096
 
 _MAGIC = (
+    ("DICOM", 128, b"DICM"),
     ("JPEG", 0, b"\xff\xd8\xff"),
     ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
     ("TIFF", 0, b"II*\x00"),
@@ -42,10 +40,14 @@ _MAGIC = (
     ("WebP", 8, b"WEBP"),
     ("PNM", 0, b"P5"),
     ("PNM", 0, b"P6"),
+    ("NIfTI", 344, b"n+1\x00"),
+    ("NIfTI", 344, b"ni1\x00"),
+    ("NIfTI", 4, b"n+2\x00\r\n\x1a\n"),
+    ("NIfTI", 4, b"ni2\x00\r\n\x1a\n"),
     ("BMP", 0, b"BM"),
 )
+_GZIP = b"\x1f\x8b\x08"
 _FOREIGN = (
-    ("DICOM", 128, b"DICM"),
     ("JPEG 2000", 0, b"\x00\x00\x00\x0cjP  "),
     ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
     ("HEIF or AVIF", 4, b"ftyp"),
@@ -54,82 +56,156 @@ _FOREIGN = (
     ("PDF", 0, b"%PDF"),
     ("Photoshop", 0, b"8BPS"),
     ("HDF5", 0, b"\x89HDF"),
-    ("NIfTI", 344, b"n+1\x00"),
     ("NumPy", 0, b"\x93NUMPY"),
 )
-_READ = "PNG, JPEG, BMP, TIFF, GIF, WebP, PGM and PPM are read"
+_READ = "PNG, JPEG, BMP, TIFF, GIF, WebP, PGM, PPM, DICOM and NIfTI are read"
+# Enough of a file to tell its format; a compressed file shows its own header after as much.
+_HEAD, _PACKED_HEAD = 512, 4096
+# Value representations of the elements that a data set may begin with, groups 0002 and 0008.
+_DICOM_VRS = (b"AE", b"CS", b"DA", b"DT", b"LO", b"OB", b"SH", b"SQ", b"ST", b"TM", b"UI", b"UL", b"US")
 _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _JPEG_TABLES = (0xC4, 0xC8, 0xCC, 0xDB, 0xDD)
-_REDUCED, _MASK = 1, 4
-_LARGEST_WHOLE_FLOAT32 = 2**24
 
 
 class RefusalError(Exception):
     """Why a file is not read, as one sentence; becomes `BadInputError` where the path is known."""
 
 
-def sniff(path: str) -> cases.ImageHeader:
-    """Reads the header of an image file; the magic bytes decide on the format, not the name.
+def identify(path: str) -> str:
+    """Names the format of a file by its first bytes: `PNG`, `DICOM`, `NIfTI`, ….
 
     Args:
         path: A file name; bytes that are not UTF-8 are surrogate-escaped, as `os.fsdecode` does.
+
+    Raises:
+        BadInputError: The file cannot be opened, is no regular file, is empty, or is of no format that is read.
+    """
+    try:
+        with open_regular(path) as file:
+            return kind(file.read(_PACKED_HEAD))
+    except RefusalError as refusal:
+        raise errors.BadInputError(path, str(refusal)) from None
+
+
+def sniff(path: str) -> cases.ImageHeader:
+    """Reads the header of a PNG, JPEG, BMP, GIF, PGM or PPM; the magic bytes decide on the format, not the name.
 
     Raises:
         BadInputError: The file cannot be opened, is no regular file, is empty, or has no header that can be read.
     """
     try:
         with open_regular(path) as file:
-            name = kind(file.read(512))
+            name = kind(file.read(_PACKED_HEAD))
             file.seek(0)
-            return _PARSERS[name](file)
+            return parse(name, file)
     except RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
-    except (EOFError, struct.error):
-        raise errors.BadInputError(path, "the header is cut short") from None
     except OSError as error:
         raise errors.BadInputError(path, f"the file cannot be read ({error.strerror or error})") from None
 
 
+def parse(name: str, file: BinaryIO) -> cases.ImageHeader:
+    """Reads the header of an image of a format in `PARSED`, from the file's beginning.
+
+    Raises:
+        RefusalError: The header is cut short or damaged, or states what is not read.
+    """
+    try:
+        return PARSED[name](file)
+    except (EOFError, struct.error):
+        raise RefusalError("the header is cut short") from None
+
+
+def check_regular(path: str) -> None:
+    """Refuses what is not a file to be read: a folder, a pipe or a device, which might never end, or too large a file.
+
+    Raises:
+        RefusalError: What it is.
+    """
+    with _refusing():
+        status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise RefusalError("this is a folder, not an image file")
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusalError("this is not a regular file")
+    if not status.st_size:
+        raise RefusalError("the file is empty")
+    if status.st_size > MAX_BYTES:
+        raise RefusalError(f"an image file has at most {MAX_BYTES} bytes. Received: {status.st_size}")
+
+
 def open_regular(path: str) -> BinaryIO:
-    """Opens a file that is one, and not a folder, a pipe or a device, which might never end.
+    """Opens a file that `check_regular` lets pass.
 
     Raises:
         RefusalError: Why it cannot be opened.
     """
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise RefusalError("this is a folder, not an image file")
-        if not stat.S_ISREG(status.st_mode):
-            raise RefusalError("this is not a regular file")
-        if not status.st_size:
-            raise RefusalError("the file is empty")
-        if status.st_size > MAX_BYTES:
-            raise RefusalError(f"an image file has at most {MAX_BYTES} bytes. Received: {status.st_size}")
+    check_regular(path)
+    with _refusing():
         return open(path, "rb")
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise RefusalError("there is no such file") from None
     except PermissionError:
         raise RefusalError("there is no permission to read the file") from None
     except ValueError:
         raise RefusalError("this is not a file name") from None
+    except OSError as error:
+        raise RefusalError(f"the file cannot be read ({error.strerror or error})") from None
 
 
 def kind(head: bytes) -> str:
     """Names the format that the first bytes of a file tell.
 
+    Args:
+        head: The first bytes, 512 of a plain file and 4096 of a compressed one, or all that there are.
+
     Raises:
         RefusalError: The format is not read; the sentence says what the file looks like.
     """
-    for name, offset, magic in _MAGIC:
-        if head.startswith(magic, offset):
-            return name
-    for name, offset, magic in _FOREIGN:
-        if head.startswith(magic, offset):
-            raise RefusalError(f"{_READ}. Received: a file that looks like {name}")
-    if all(byte >= 0x20 or byte in b"\t\n\f\r" for byte in head):
+    if head.startswith(_GZIP) and _match(_inflated(head), _MAGIC) == "NIfTI":
+        return "NIfTI"
+    name = _match(head, _MAGIC)
+    if name:
+        return name
+    if _is_bare_dicom(head):
+        return "DICOM"
+    name = _match(head, _FOREIGN)
+    if name:
+        raise RefusalError(f"{_READ}. Received: a file that looks like {name}")
+    if all(byte >= 0x20 or byte in b"\t\n\f\r" for byte in head[:_HEAD]):
         raise RefusalError(f"{_READ}. Received: a file that looks like text")
     raise RefusalError(f"{_READ}. Received: a file that begins with the bytes {head[:8].hex(' ')}")
+
+
+def _match(head: bytes, table: tuple[tuple[str, int, bytes], ...]) -> str:
+    return next((name for name, offset, magic in table if head.startswith(magic, offset)), "")
+
+
+def _inflated(head: bytes) -> bytes:
+    """Returns the first bytes of a gzip file's contents; never more than asked for, whatever they would inflate to."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    except zlib.error:
+        return b""
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Whether a file begins with an element of group 0002 or 0008, as data sets without a preamble do.
+
+    Reference:
+        DICOM PS3.5 7.1.2 and 7.1.3, the two forms of an element.
+    """
+    for order in "<>":
+        group, element, vr, length = struct.unpack_from(f"{order}HH2sH", head.ljust(8, b"\x00"))
+        if group in (0x0002, 0x0008) and element <= 0x1199:
+            return vr in _DICOM_VRS or (order == "<" and group == 0x0008 and struct.unpack_from("<I", head, 4)[0] <= 64)
+    return False
 
 
 def exif_orientation(tiff: bytes) -> int:
@@ -150,49 +226,13 @@ def exif_orientation(tiff: bytes) -> int:
     return value if 1 <= value <= 8 else 1
 
 
-def tiff_page(file: tifffile.TiffFile) -> Any:
-    """Returns the one picture of a TIFF file, a `tifffile.TiffPage`; previews and masks are passed over.
+def described(height: int, width: int, channels: int, *, dtype: str = "uint8", orientation: int = 1,
+            native: bool = False, plain: bool = False) -> cases.ImageHeader:  # fmt: skip
+    """Returns the header of an image whose size is allowed; `height` and `width` are those before `orientation`.
 
     Raises:
-        RefusalError: The file holds several pictures, or one that is not read.
+        RefusalError: The image has no pixel, or more than `MAX_PIXELS`.
     """
-    pages: list[Any] = list(itertools.islice(file.pages, MAX_SEGMENTS))
-    first, *others = (page for page in pages if page is pages[0] or not int(page.subfiletype) & (_REDUCED | _MASK))
-    area = first.imagewidth * first.imagelength
-    if any(page.imagewidth * page.imagelength >= area for page in others):
-        raise RefusalError("a TIFF holds one picture; several of its pages are: save each as a file of its own")
-    _check_tiff_colours(first)
-    pieces = list(zip(first.dataoffsets, first.databytecounts, strict=False))
-    inside = all(count and offset + count <= file.filehandle.size for offset, count in pieces)
-    if not inside or len(pieces) != math.prod(first.chunked):
-        raise RefusalError("the TIFF data end early: the file is truncated")
-    return first
-
-
-def _check_tiff_colours(page: Any) -> None:
-    photometric = getattr(page.photometric, "name", str(page.photometric))
-    alpha = len(page.extrasamples)
-    if _TIFF_COLOURS.get(photometric) != page.samplesperpixel - alpha or alpha > 1 or page.imagedepth != 1:
-        raise RefusalError(
-            "a TIFF is grey, RGB, palette or CMYK, with or without alpha. "
-            f"Received: {photometric}, {page.samplesperpixel} samples a pixel"
-        )
-    if photometric == "YCBCR" and page.compression not in _TIFF_JPEG:
-        raise RefusalError("a TIFF in YCbCr is compressed by JPEG")
-
-
-_TIFF_JPEG = (6, 7)
-_TIFF_COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
-
-
-def tiff_orientation(page: Any) -> int:
-    """Returns the orientation 1..8 of a `tifffile.TiffPage`."""
-    tag = page.tags.get(ORIENTATION_TAG)
-    return tag.value if tag is not None and tag.value in range(1, 9) else 1
-
-
-def _header(height: int, width: int, channels: int, *, dtype: str = "uint8", orientation: int = 1,
-            native: bool = False, plain: bool = False) -> cases.ImageHeader:  # fmt: skip
     if not height or not width:
         raise RefusalError(f"an image has at least one row and one column. Received: {height} rows, {width} columns")
     if height * width > MAX_PIXELS:
@@ -217,7 +257,7 @@ def _png(file: BinaryIO) -> cases.ImageHeader:
     dtype = "uint16" if depth == 16 else "uint8"
     file.seek(33)
     orientation = exif_orientation(_png_exif(file))
-    return _header(height, width, 1 if colour in (0, 4) else 3, dtype=dtype, orientation=orientation,
+    return described(height, width, 1 if colour in (0, 4) else 3, dtype=dtype, orientation=orientation,
                    native=True, plain=depth <= 8)  # fmt: skip
 
 
@@ -263,7 +303,7 @@ def _jpeg_frame(code: int, frame: bytes, orientation: int) -> cases.ImageHeader:
         raise RefusalError(f"a JPEG has 8 bits a sample. Received: {bits}")
     if components not in (1, 3, 4):
         raise RefusalError(f"a JPEG has 1, 3 or 4 components. Received: {components}")
-    return _header(
+    return described(
         height, width, 1 if components == 1 else 3, orientation=orientation, native=True, plain=components < 4
     )
 
@@ -273,7 +313,7 @@ def _bmp(file: BinaryIO) -> cases.ImageHeader:
     (header,) = struct.unpack("<I", _take(file, 4))
     if header == 12:
         width, height, _, bits = struct.unpack("<HHHH", _take(file, 8))
-        return _header(height, width, 3)
+        return described(height, width, 3)
     width, height, _, bits, compression = struct.unpack("<iiHHI", _take(file, 16))
     used = struct.unpack("<12xI4x", _take(file, 20))[0] or 256
     native = 40 <= header <= 124 and compression == 0 and bits in (8, 24, 32)
@@ -282,39 +322,13 @@ def _bmp(file: BinaryIO) -> cases.ImageHeader:
         file.seek(14 + header)
         table = _take(file, 4 * min(used, 256))
         channels = 1 if table[0::4] == table[1::4] == table[2::4] else 3
-    return _header(abs(height), max(width, 0), channels, native=native)
+    return described(abs(height), max(width, 0), channels, native=native)
 
 
 def _gif(file: BinaryIO) -> cases.ImageHeader:
     file.seek(6)
     width, height = struct.unpack("<HH", _take(file, 4))
-    return _header(height, width, 3)
-
-
-def _webp(file: BinaryIO) -> cases.ImageHeader:
-    file.seek(12)
-    name, data = _take(file, 4), _take(file, 14)
-    if name == b"VP8X":
-        width, height = (1 + int.from_bytes(data[at : at + 3], "little") for at in (8, 11))
-    elif name == b"VP8L":
-        bits = int.from_bytes(data[5:9], "little")
-        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    elif name == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack("<HH", data[10:14]))
-    else:
-        raise RefusalError("the WebP header is damaged")
-    _header(height, width, 3)
-    file.seek(0)
-    try:
-        with Image.open(file, formats=("WEBP",)) as image:
-            return _header(height, width, 3, orientation=pillow_orientation(image))
-    except Exception:
-        raise RefusalError("the WebP data are damaged") from None
-
-
-def pillow_orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation 1..8 of an image that Pillow has opened."""
-    return exif_orientation(image.info.get("exif", b"").removeprefix(b"Exif\x00\x00"))
+    return described(height, width, 3)
 
 
 def pnm_layout(file: BinaryIO) -> tuple[int, int, int, int]:
@@ -350,31 +364,9 @@ def _pnm_number(file: BinaryIO) -> int:
 
 def _pnm(file: BinaryIO) -> cases.ImageHeader:
     height, width, channels, white = pnm_layout(file)
-    return _header(height, width, channels, dtype="uint8" if white < 256 else "uint16")
+    return described(height, width, channels, dtype="uint8" if white < 256 else "uint16")
 
 
-def _tiff(file: BinaryIO) -> cases.ImageHeader:
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            page = tiff_page(tiff)
-            channels = 1 if page.photometric in (0, 1) else 3
-            return _header(page.imagelength, page.imagewidth, channels, dtype=tiff_dtype(page),
-                           orientation=tiff_orientation(page))  # fmt: skip
-    except (RefusalError, OSError):
-        raise
-    except Exception:
-        raise RefusalError("the TIFF header is damaged") from None
-
-
-def tiff_dtype(page: Any) -> str:
-    """Returns the narrowest of `uint8`, `uint16` and `float32` that keeps the values of a `tifffile.TiffPage`."""
-    if page.dtype is None or page.dtype.kind not in "buif":
-        raise RefusalError(f"a TIFF holds whole or floating-point numbers. Received: {page.dtype}")
-    if page.dtype.kind in "bu" and page.dtype.itemsize <= 2:
-        return "uint16" if page.dtype.itemsize == 2 and page.photometric != 3 else "uint8"
-    return "float32"
-
-
-_PARSERS: dict[str, Callable[[BinaryIO], cases.ImageHeader]] = {
-    "BMP": _bmp, "GIF": _gif, "JPEG": _jpeg, "PNG": _png, "PNM": _pnm, "TIFF": _tiff, "WebP": _webp,
+PARSED: dict[str, Callable[[BinaryIO], cases.ImageHeader]] = {
+    "BMP": _bmp, "GIF": _gif, "JPEG": _jpeg, "PNG": _png, "PNM": _pnm,
 }  # fmt: skip

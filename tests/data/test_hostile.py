@@ -25,7 +25,7 @@ LARGE = images.picture(120, 160)
 def refused(path: object) -> str:
     """Returns the reason for which both the header and the pixels of a file are refused."""
     with pytest.raises(errors.BadInputError) as caught:
-        headers.sniff(str(path))
+        SOURCE.header(images.case(path))
     reason = check_sentence(caught.value, path)
     with pytest.raises(errors.BadInputError) as caught:
         SOURCE.read(images.case(path), 3)
@@ -35,7 +35,7 @@ def refused(path: object) -> str:
 
 def refused_pixels(path: object) -> str:
     """Returns the reason for which the pixels of a file are refused although its header is sound."""
-    headers.sniff(str(path))
+    SOURCE.header(images.case(path))
     with pytest.raises(errors.BadInputError) as caught:
         SOURCE.read(images.case(path), 3)
     return check_sentence(caught.value, path)
@@ -64,7 +64,6 @@ def check_sentence(error: errors.BadInputError, path: object) -> str:
         (b"P5 12", "the header is cut short"),
         (b"patient,age\n1,63\n", "a file that looks like text"),
         (b"<!doctype html><p>404", "a file that looks like text"),
-        (bytes(128) + b"DICM" + bytes(300), "a file that looks like DICOM"),
         (b"%PDF-1.7 \x00\xff", "a file that looks like PDF"),
         (b"\x00\x01\x02\x03", "a file that begins with the bytes 00 01 02 03"),
     ],
@@ -106,7 +105,7 @@ def test_a_name_that_is_not_utf_8(tmp_path):
     with open(name, "wb") as file:
         file.write(images.encoded(images.pillow(LARGE), "PNG"))
     path = os.fsdecode(name)
-    assert headers.sniff(path).height == 120
+    assert SOURCE.header(images.case(path)).height == 120
     np.testing.assert_array_equal(SOURCE.read(images.case(path), 3), LARGE)
     with open(name, "r+b") as file:
         file.truncate(2000)
@@ -302,7 +301,7 @@ def test_mutants_decode_or_are_refused(name, tmp_path):
             except errors.BadInputError as error:
                 check_sentence(error, path)
             else:
-                header = headers.sniff(str(path))
+                header = SOURCE.header(images.case(path))
                 assert (pixels.shape, pixels.dtype) == ((header.height, header.width, channels), header.dtype)
                 survived += 1
     assert survived < 50

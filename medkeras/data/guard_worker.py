@@ -1,0 +1,173 @@
+"""The process that decodes untrusted files: started and watched by `guard`, it never loads TensorFlow.
+
+Requests come by standard input and replies go by standard output, each a `FRAME` with the lengths of what follows: a
+JSON object, then the bytes of an array. The worker ends with its input, and by an alarm of its own where a decoder
+does not return and nobody is left to end it.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import struct
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from medkeras.data import headers
+
+FRAME = struct.Struct("<IQ")
+# What the worker may hold at its peak, itself and its libraries included; decoders that are loaded late add a little.
+MEMORY = 900 * 2**20
+# A worker that keeps so much after a file is replaced, for the next file would find too little.
+KEPT = 256 * 2**20
+# How long after its deadline a worker that nobody ended ends itself, in seconds.
+GRACE = 2.0
+DTYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float32", "float64")
+
+_STATM = "/proc/self/statm"
+
+
+def main() -> None:
+    """Answers requests until the input ends."""
+    requests, replies = _own_pipes()
+    _protect()
+    base = _cap_memory()
+    while (request := _receive(requests)) is not None:
+        if "load" in request:
+            _send(replies, _load(request["load"]))
+            base = _cap_memory()
+        else:
+            signal.setitimer(signal.ITIMER_REAL, request["deadline"] + GRACE)
+            reply, array = _answer(request)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            _send(replies, reply | {"retire": _address_space() - base > KEPT}, array)
+            del reply, array
+        # Objects that refer to each other may hold the pixels of the last file; the parent is at work meanwhile.
+        gc.collect()
+
+
+def _own_pipes() -> tuple[int, int]:
+    """Keeps the two pipes out of reach of libraries that print, and silences those."""
+    requests, replies = os.dup(0), os.dup(1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    return requests, replies
+
+
+def _protect() -> None:
+    # Ctrl-C reaches the whole group; the parent decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _cap_memory() -> int:
+    """Allows what is left of `MEMORY` beyond what is resident; returns the address space in use, in bytes.
+
+    Address space that is mapped and never touched, as libraries do, does not count against the file.
+    """
+    gc.collect()
+    gc.freeze()
+    size = _address_space()
+    if size:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (size - _pages()[1] + MEMORY, hard))
+    return size
+
+
+def _address_space() -> int:
+    return _pages()[0]
+
+
+def _pages() -> tuple[int, int]:
+    """Returns the mapped and the resident bytes of this process; zeros where the system does not tell."""
+    try:
+        with open(_STATM, "rb") as file:
+            size, resident, *_ = file.read().split()
+    except OSError:
+        return 0, 0
+    return int(size) * resource.getpagesize(), int(resident) * resource.getpagesize()
+
+
+@functools.cache
+def _reader(module: str) -> ModuleType:
+    return importlib.import_module(module)
+
+
+def _load(module: str) -> dict[str, Any]:
+    try:
+        _reader(module)
+    except Exception as error:
+        return {"fault": f"{type(error).__name__}: {error}"}
+    return {}
+
+
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
+    """Inspects or reads one file; whatever goes wrong becomes one sentence."""
+    task = getattr(_reader(request["module"]), request["task"])
+    try:
+        result = task(request["path"], **request["options"])
+        if isinstance(result, np.ndarray):
+            return _described(result)
+        json.dumps(result)
+        return {"facts": result}, None
+    except headers.RefusalError as refusal:
+        return {"refusal": str(refusal)}, None
+    except MemoryError:
+        return {"refusal": "decoding the file takes more memory than the 1 GB that a file may"}, None
+    except OSError as error:
+        # Libraries raise OSError of their own, without a number and with a text that may quote the file.
+        reason = f"the file cannot be read ({os.strerror(error.errno)})" if error.errno else request["damage"]
+        return {"refusal": reason}, None
+    # Not Exception alone: decoders written in Rust panic with a BaseException.
+    except BaseException:
+        return {"refusal": request["damage"]}, None
+
+
+def _described(array: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    if array.dtype.name not in DTYPES:
+        raise headers.RefusalError(f"pixels are whole or floating-point numbers. Received: {array.dtype}")
+    return {"dtype": array.dtype.name, "shape": array.shape}, array
+
+
+def _receive(pipe: int) -> dict[str, Any] | None:
+    head = _take(pipe, FRAME.size)
+    if head is None:
+        return None
+    body = _take(pipe, FRAME.unpack(head)[0])
+    return None if body is None else json.loads(body)
+
+
+def _take(pipe: int, count: int) -> bytes | None:
+    """Reads `count` bytes; None where the input ends."""
+    data = b""
+    while len(data) < count:
+        part = os.read(pipe, count - len(data))
+        if not part:
+            return None
+        data += part
+    return data
+
+
+def _send(pipe: int, reply: dict[str, Any], array: np.ndarray | None = None) -> None:
+    body = json.dumps(reply).encode("ascii")
+    pixels = memoryview(b"") if array is None else array.reshape(-1).view(np.uint8).data
+    _write(pipe, memoryview(FRAME.pack(len(body), len(pixels)) + body))
+    _write(pipe, pixels)
+
+
+def _write(pipe: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+if __name__ == "__main__":
+    main()
