@@ -7,6 +7,7 @@ import difflib
 import pathlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
 from medkeras import errors
 from medkeras.data import cases, table
@@ -59,13 +60,11 @@ class LabelTable:
         path: Its file.
         key: The column that finds images, one of `KEYS`.
         multilabel: Whether an image may have any number of the classes.
-        classes: Class names of all rows, numbers by their value and before words.
     """
 
     path: pathlib.Path
     key: str
     multilabel: bool
-    classes: tuple[str, ...]
     _rows: Mapping[str, Row]
 
     def lookup(self, facts: Mapping[str, str]) -> Row | None:
@@ -81,13 +80,18 @@ class LabelTable:
         places = (value, *map(str, pathlib.PurePosixPath(value).parents))
         return next((self._rows[place] for place in places if place in self._rows), None)
 
+    def classes_of(self, found: Iterable[Row]) -> tuple[str, ...]:
+        """Returns the class names of rows, numbers by their value and before words."""
+        names = {name for row in found for name in (row.labels if self.multilabel else (row.label,))}
+        return tuple(sorted(names, key=table.natural_key))
+
     def unused(self, found: Iterable[Row]) -> tuple[Row, ...]:
         """Returns the rows that are not among those found, in order."""
         keys = {row.key for row in found}
         return tuple(row for row in self._rows.values() if row.key not in keys)
 
     def problems(self, found: Iterable[Row]) -> tuple[cases.Problem, ...]:
-        """Returns a problem for each row that found no image; it names the line and not the key, which may be a name."""
+        """Returns a problem for each row that found no image; by its line: the key may be a name."""
         return tuple(
             cases.Problem(str(self.path), "unpaired", f"line {row.line}: no image has this {self.key}")
             for row in self.unused(found)
@@ -113,14 +117,13 @@ def read(path: str | pathlib.Path) -> LabelTable:
     key = _key(path, columns)
     multilabel = "labels" in columns
     if not multilabel and "label" not in columns:
-        _fail_column(path, "label", columns)
+        _fail(path, "the column 'label'", ("label",), columns)
     rows: dict[str, Row] = {}
     for line, cells in enumerate(raw, start=2):
         if None in cells or None in cells.values():
             raise errors.BadInputError(path, f"every row has as many cells as the header. Received: line {line}")
         _add(path, rows, _row(path, line, {name: cells[column] for name, column in columns.items()}, key), key)
-    names = {name for row in rows.values() for name in (row.labels if multilabel else (row.label,))}
-    return LabelTable(path, key, multilabel, tuple(sorted(names, key=table.natural_key)), rows)
+    return LabelTable(path, key, multilabel, rows)
 
 
 def _columns(path: pathlib.Path, header: Sequence[str]) -> dict[str, str]:
@@ -135,22 +138,16 @@ def _columns(path: pathlib.Path, header: Sequence[str]) -> dict[str, str]:
 
 
 def _key(path: pathlib.Path, columns: Mapping[str, str]) -> str:
-    for name in KEYS:
-        if name in columns:
-            return name
-    near = difflib.get_close_matches("".join(list(columns)[:1]), KEYS, n=1, cutoff=0.4)
-    hint = f"; is {near[0]!r} meant?" if near else "."
-    raise errors.BadInputError(
-        path, f"a table of labels has one of the columns {', '.join(KEYS)}{hint} Received: {', '.join(columns)}"
-    )
+    key = next((name for name in KEYS if name in columns), None)
+    if key is None:
+        _fail(path, f"one of the columns {', '.join(KEYS)}", KEYS, columns)
+    return key
 
 
-def _fail_column(path: pathlib.Path, name: str, columns: Mapping[str, str]) -> None:
-    near = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.4)
+def _fail(path: pathlib.Path, rule: str, wanted: Sequence[str], columns: Mapping[str, str]) -> NoReturn:
+    near = [name for name in columns if difflib.get_close_matches(name, wanted, n=1, cutoff=0.5)]
     hint = f"; is {near[0]!r} meant?" if near else "."
-    raise errors.BadInputError(
-        path, f"a table of labels has the column {name!r}{hint} Received: {', '.join(columns.values())}"
-    )
+    raise errors.BadInputError(path, f"a table of labels has {rule}{hint} Received: {', '.join(columns.values())}")
 
 
 def _row(path: pathlib.Path, line: int, cells: Mapping[str, str], key: str) -> Row:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from medkeras import config, errors
-from medkeras.data import arrays, cases, folder, phantom, split, table, tfds
+from medkeras.data import arrays, cases, dicom, folder, phantom, split, table, tfds
 from medkeras.privacy import pseudonyms
 
-SCHEMES: Mapping[str, Callable[[str], cases.CaseSet]] = MappingProxyType(
+FLAT: Mapping[str, Callable[[str], cases.CaseSet]] = MappingProxyType(
     {
         "folder": folder.load,
         "csv": table.load,
@@ -19,6 +19,14 @@ SCHEMES: Mapping[str, Callable[[str], cases.CaseSet]] = MappingProxyType(
         "tfds": tfds.load,
     }
 )
+"""Schemes that name all there is to know."""
+
+MEDICAL: Mapping[str, Callable[[str, config.DataConfig], cases.CaseSet]] = MappingProxyType(
+    {
+        "dicom": dicom.load,
+    }
+)
+"""Schemes whose cases depend on settings too: labels, slices or volumes, spacing."""
 
 
 def load(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] | None = None) -> cases.CaseSet:
@@ -36,6 +44,12 @@ def load(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] 
         UserError: There is no key.
     """
     case_set = read(settings, seed=seed, key=key)
+    refuse_unreadable(case_set, settings)
+    if not case_set.classes and settings.source.partition(":")[0] in MEDICAL:
+        raise errors.DataError(
+            "Training needs labels: data.labels names their table, else it is labels.csv in the folder, else folders "
+            "are classes. Received: images without any"
+        )
     if len(case_set.classes) < 2 and not case_set.multilabel:
         raise errors.DataError(f"A classifier needs two classes or more. Received: {', '.join(case_set.classes)}")
     if not case_set.classes:
@@ -55,6 +69,27 @@ def read(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] 
     return pseudonymised(case_set, secret or pseudonyms.load_key(None))
 
 
+def refuse_unreadable(case_set: cases.CaseSet, settings: config.DataConfig) -> None:
+    """Holds `data.on_error` and `data.max_errors` against the files that could not be read when cases were made.
+
+    Raises:
+        BadInputError: There is one and `data.on_error` is `raise`.
+        DataError: There are more than `data.max_errors` allows.
+    """
+    broken = [problem for problem in case_set.problems if problem.kind == "unreadable"]
+    if broken and settings.on_error == "raise":
+        more = f" (and {len(broken) - 1} more files)" if len(broken) > 1 else ""
+        raise errors.BadInputError(
+            broken[0].path, f"{broken[0].reason}{more}; data.on_error=skip leaves such files out"
+        )
+    total = len(case_set.cases) + len(broken)
+    if len(broken) > settings.max_errors * total:
+        raise errors.DataError(
+            f"At most {settings.max_errors:.1%} of the files may be unreadable (data.max_errors). "
+            f"Received: {len(broken)} of {total}, {errors.printable(broken[0].path)} the first"
+        )
+
+
 def pseudonymised(case_set: cases.CaseSet, key: bytes) -> cases.CaseSet:
     """Returns the set with keyed hashes in the place of the patients' identifiers."""
     return case_set.replace_cases(
@@ -66,8 +101,8 @@ def _read(settings: config.DataConfig, seed: int) -> cases.CaseSet:
     scheme, _, place = settings.source.partition(":")
     if scheme == "phantom":
         return phantom.load(seed=seed)
-    if scheme not in SCHEMES:
-        raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *SCHEMES]))
+    if scheme not in (*FLAT, *MEDICAL):
+        raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *FLAT, *MEDICAL]))
     if not place:
         raise errors.ConfigError(f"Data are written {scheme}:PLACE. Received: {settings.source!r}")
-    return SCHEMES[scheme](place)
+    return MEDICAL[scheme](place, settings) if scheme in MEDICAL else FLAT[scheme](place)
