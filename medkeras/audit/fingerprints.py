@@ -7,6 +7,7 @@ import functools
 import hashlib
 
 import numpy as np
+import scipy.sparse
 
 SIDE = 64
 
@@ -88,16 +89,17 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
 def _averaged(plane: np.ndarray, side: int) -> np.ndarray:
     """Returns float32 `[side, side]`: `[H, W]` averaged by area, or interpolated where it is smaller."""
     height, width = plane.shape
-    return _weights(height, side) @ plane @ _weights(width, side).T
+    # Sparse, for dense products start threads of their own, which fight those that decode.
+    return (_weights(width, side) @ (_weights(height, side) @ plane).T).T
 
 
 @functools.lru_cache(maxsize=256)
-def _weights(source: int, target: int) -> np.ndarray:
+def _weights(source: int, target: int) -> scipy.sparse.csr_array:
     """Returns float32 `[target, source]`, rows that sum to 1."""
     scale = source / target
     if scale >= 1:
         start, pixel = np.arange(target)[:, np.newaxis] * scale, np.arange(source)
         overlap = np.minimum(start + scale, pixel + 1) - np.maximum(start, pixel)
-        return (np.maximum(overlap, 0) / scale).astype(np.float32)
+        return scipy.sparse.csr_array((np.maximum(overlap, 0) / scale).astype(np.float32))
     centre = np.clip((np.arange(target) + 0.5) * scale - 0.5, 0, source - 1)[:, np.newaxis]
-    return np.maximum(1 - np.abs(centre - np.arange(source)), 0).astype(np.float32)
+    return scipy.sparse.csr_array(np.maximum(1 - np.abs(centre - np.arange(source)), 0).astype(np.float32))
