@@ -25,6 +25,8 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MAX_SKEW_DEGREES = 1.0
 LARGEST_SPACING_MM = 1000.0
 
+_FARTHEST_MM = 1e9
+
 # The world axis (x, y, z) that D, H and W of the canonical orientation follow.
 _CANONICAL_AXES = (2, 1, 0)
 _NEAREST, _LINEAR = 0, 1
@@ -59,8 +61,8 @@ def spacing_of(affine: np.ndarray) -> Spacing:
 def fault(affine: np.ndarray) -> str:
     """Returns the sentence that says why an affine `[4, 4]` places no volume; empty for one that does."""
     matrix = np.asarray(affine, np.float64)
-    if not np.isfinite(matrix).all():
-        return "the place of a volume is made of finite numbers; its affine holds NaN or infinite ones"
+    if not (np.abs(matrix) < _FARTHEST_MM).all():
+        return "the place of a volume is made of finite numbers; its affine holds NaN or numbers beyond all measure"
     spacing = np.array(spacing_of(matrix))
     if not spacing.all() or abs(np.linalg.det(matrix[:3, :3] / spacing)) < 1e-3:
         return "the axes of a volume span three dimensions; its affine is singular"
@@ -103,7 +105,8 @@ def canonical(volume: Volume) -> Volume:
     if sentence:
         raise errors.DataError(sentence)
     axes, flips = orientation(volume.affine)
-    values = np.flip(volume.values.transpose(*axes, 3), tuple(axis for axis in range(3) if flips[axis]))
+    rest = range(3, volume.values.ndim)
+    values = np.flip(volume.values.transpose(*axes, *rest), tuple(axis for axis in range(3) if flips[axis]))
     turn = np.zeros((4, 4))
     turn[3, 3] = 1.0
     for axis, (source, flipped) in enumerate(zip(axes, flips, strict=True)):
