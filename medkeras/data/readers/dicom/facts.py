@@ -1,0 +1,68 @@
+"""What a DICOM file says of itself, as JSON-able facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydicom
+
+from medkeras.data.readers.dicom import geometry, picture, tags, voi
+from medkeras.data.readers.dicom import source as sources
+
+_TEXTS = {
+    "modality": "Modality",
+    "patient_id": "PatientID",
+    "study_uid": "StudyInstanceUID",
+    "series_uid": "SeriesInstanceUID",
+    "sop_uid": "SOPInstanceUID",
+    "sop_class_uid": "SOPClassUID",
+    "sex": "PatientSex",
+    "age": "PatientAge",
+    "manufacturer": "Manufacturer",
+    "model": "ManufacturerModelName",
+}
+
+
+def inspect(path: str) -> dict[str, Any]:
+    """Reads the facts of a DICOM image without decoding its pixels.
+
+    Returns:
+        `frames`, `rows`, `columns`, `channels`, `dtype`, `units` (`HU` or empty): what `read` will return;
+        `modality`, `patient_id`, `study_uid`, `series_uid`, `sop_uid`, `sop_class_uid`, `sex`, `age`, `manufacturer`,
+        `model`: text, empty where absent; `transfer_syntax_uid`, `photometric_interpretation`, `bits_stored`;
+        `positions` and `orientation`: a list with three and six numbers, or None, for each frame; `spacing` of rows
+        and columns, `slice_thickness`, `spacing_between`: mm, or None; `instance_number` or None; `burned_in`: True,
+        False or None; `windows`: center, width and explanation of each; `voi_function`, `voi_lut`, `mirror`: see
+        `voi`; `notes`: sentences.
+
+    Raises:
+        RefusalError: Why the file is not read.
+    """
+    with sources.quiet():
+        opened = picture.open_picture(path)
+        dataset, form = opened.source.dataset, opened.form
+        place, place_notes = geometry.geometry(dataset, form)
+        look, look_notes = voi.facts(dataset, form)
+        return {
+            "frames": form.frames,
+            "rows": form.rows,
+            "columns": form.columns,
+            "channels": opened.channels,
+            "dtype": opened.dtype,
+            "units": opened.meaning.units if opened.meaning else "",
+            "mirror": opened.meaning.mirror if opened.meaning else None,
+            "transfer_syntax_uid": opened.source.transfer_syntax,
+            "photometric_interpretation": form.photometric,
+            "bits_stored": form.stored,
+            "instance_number": _instance(dataset),
+            "burned_in": {"YES": True, "NO": False}.get(tags.text(dataset, "BurnedInAnnotation")),
+            **{name: tags.text(dataset, keyword) for name, keyword in _TEXTS.items()},
+            **place,
+            **look,
+            "notes": [*opened.notes, *place_notes, *look_notes],
+        }
+
+
+def _instance(dataset: pydicom.Dataset) -> int | None:
+    found = tags.optional_numbers(dataset, "InstanceNumber")
+    return int(found[0]) if found else None
