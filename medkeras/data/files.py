@@ -40,7 +40,8 @@ class FileImages:
         """
         name = headers.identify(case.path)
         if name in _KINDS:
-            return with_channels(guard.read(_KINDS[name], case.path, frame=case.frame), channels)
+            pixels = guard.read(_KINDS[name], case.path, frame=case.frame)
+            return with_channels(pixels[0] if pixels.shape[0] == 1 and pixels.ndim == 4 else pixels, channels)
         header = headers.sniff(case.path) if name in headers.PARSED else None
         if header is None or not header.native:
             return with_channels(guard.read("image", case.path), channels)
@@ -64,17 +65,25 @@ def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _medical_header(facts: dict[str, Any], case: cases.Case) -> cases.ImageHeader:
-    frames = facts["frames"]
+    frames, rows, columns = _extent(facts)
     if case.frame is not None and not 0 <= case.frame < frames:
         raise errors.BadInputError(case.path, f"frames are counted from 0 to {frames - 1}. Received: {case.frame}")
     return cases.ImageHeader(
-        height=facts["rows"],
-        width=facts["columns"],
+        height=rows,
+        width=columns,
         channels=facts["channels"],
         dtype=facts["dtype"],
         depth=frames if case.frame is None and frames > 1 else 0,
-        units=facts["units"],
+        units=facts.get("units", ""),
     )
+
+
+def _extent(facts: dict[str, Any]) -> tuple[int, int, int]:
+    """Returns frames, rows and columns of a DICOM or a NIfTI file."""
+    if "frames" in facts:
+        return facts["frames"], facts["rows"], facts["columns"]
+    depth, rows, columns = facts["shape"]
+    return depth * facts["times"], rows, columns
 
 
 def _native(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:

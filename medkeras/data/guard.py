@@ -88,9 +88,7 @@ def _ask(task: str, kind: str, path: str, options: dict[str, Any]) -> tuple[dict
     }
     try:
         headers.check_regular(path)
-        with _pool.lend() as worker:
-            worker.load(module)
-            reply, data = worker.answer(request)
+        reply, data = _answer(request)
         if "refusal" in reply:
             raise headers.RefusalError(reply["refusal"])
         return reply, data
@@ -102,8 +100,23 @@ def _ask(task: str, kind: str, path: str, options: dict[str, Any]) -> tuple[dict
         raise errors.BadInputError(path, str(refusal)) from None
 
 
+def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    with _pool.lend() as worker:
+        used = worker.used
+        reply, data = worker.answer(request)
+    if not ("large" in reply and used):
+        return reply, data
+    # What earlier files left behind may be what was missing; that worker is ended, and another takes its place.
+    with _pool.lend() as worker:
+        return worker.answer(request)
+
+
 class _Worker:
-    """One process, and the two pipes to it. Not to be shared by threads."""
+    """One process, and the two pipes to it. Not to be shared by threads.
+
+    Attributes:
+        used: Whether it has had a file before.
+    """
 
     def __init__(self) -> None:
         search = os.pathsep.join([*filter(None, sys.path), _ROOT])
@@ -121,6 +134,7 @@ class _Worker:
         self._requests: Any = self._process.stdin
         self._replies: Any = self._process.stdout
         self._loaded: set[str] = set()
+        self.used = False
 
     @property
     def pid(self) -> int:
@@ -132,7 +146,7 @@ class _Worker:
         """Whether the process runs and its pipes hold no half of an answer."""
         return not self._requests.closed and self._process.poll() is None
 
-    def load(self, module: str) -> None:
+    def _load(self, module: str) -> None:
         """Has the worker import a reader, which is not on a file's clock."""
         if module in self._loaded:
             return
@@ -151,8 +165,10 @@ class _Worker:
             TimeoutError: The deadline passed.
             EOFError: The worker died.
         """
+        self._load(request["module"])
+        self.used = True
         reply, data = self._exchange(request, request["deadline"])
-        if reply["retire"]:
+        if reply["retire"] or "large" in reply:
             self.end()
         return reply, data
 

@@ -7,6 +7,7 @@ does not return and nobody is left to end it.
 
 from __future__ import annotations
 
+import errno
 import functools
 import gc
 import importlib
@@ -31,6 +32,7 @@ KEPT = 256 * 2**20
 GRACE = 2.0
 DTYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float32", "float64")
 
+_TOO_LARGE = {"refusal": "decoding the file takes more memory than the 1 GB that a file may", "large": True}
 _STATM = "/proc/self/statm"
 
 
@@ -38,16 +40,16 @@ def main() -> None:
     """Answers requests until the input ends."""
     requests, replies = _own_pipes()
     _protect()
-    base = _cap_memory()
+    kept = _cap_memory()
     while (request := _receive(requests)) is not None:
         if "load" in request:
             _send(replies, _load(request["load"]))
-            base = _cap_memory()
+            kept = _cap_memory()
         else:
             signal.setitimer(signal.ITIMER_REAL, request["deadline"] + GRACE)
             reply, array = _answer(request)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            _send(replies, reply | {"retire": _address_space() - base > KEPT}, array)
+            _send(replies, reply | {"retire": _pages()[2] - kept > KEPT}, array)
             del reply, array
         # Objects that refer to each other may hold the pixels of the last file; the parent is at work meanwhile.
         gc.collect()
@@ -69,31 +71,28 @@ def _protect() -> None:
 
 
 def _cap_memory() -> int:
-    """Allows what is left of `MEMORY` beyond what is resident; returns the address space in use, in bytes.
+    """Allows what is left of `MEMORY` beyond what is resident; returns the bytes of data in use.
 
     Address space that is mapped and never touched, as libraries do, does not count against the file.
     """
     gc.collect()
     gc.freeze()
-    size = _address_space()
+    size, resident, data = _pages()
     if size:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (size - _pages()[1] + MEMORY, hard))
-    return size
+        resource.setrlimit(resource.RLIMIT_AS, (size - resident + MEMORY, hard))
+    return data
 
 
-def _address_space() -> int:
-    return _pages()[0]
-
-
-def _pages() -> tuple[int, int]:
-    """Returns the mapped and the resident bytes of this process; zeros where the system does not tell."""
+def _pages() -> tuple[int, int, int]:
+    """Returns the mapped, the resident and the data bytes of this process; zeros where the system does not tell."""
     try:
         with open(_STATM, "rb") as file:
-            size, resident, *_ = file.read().split()
+            size, resident, _, _, _, data, _ = map(int, file.read().split())
     except OSError:
-        return 0, 0
-    return int(size) * resource.getpagesize(), int(resident) * resource.getpagesize()
+        return 0, 0, 0
+    page = resource.getpagesize()
+    return size * page, resident * page, data * page
 
 
 @functools.cache
@@ -121,8 +120,10 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
     except headers.RefusalError as refusal:
         return {"refusal": str(refusal)}, None
     except MemoryError:
-        return {"refusal": "decoding the file takes more memory than the 1 GB that a file may"}, None
+        return _TOO_LARGE, None
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            return _TOO_LARGE, None
         # Libraries raise OSError of their own, without a number and with a text that may quote the file.
         reason = f"the file cannot be read ({os.strerror(error.errno)})" if error.errno else request["damage"]
         return {"refusal": reason}, None

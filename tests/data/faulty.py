@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -57,8 +58,15 @@ def _fill(path: str) -> Any:
         blocks.append(np.ones(2**24, np.uint8))
 
 
-def _keep(path: str) -> Any:
-    _KEPT.append(np.ones(300 * 2**20, np.uint8))
+def _most(path: str) -> Any:
+    with contextlib.suppress(MemoryError):
+        _fill(path)
+    status = pathlib.Path("/proc/self/status").read_text()
+    return {"peak": int(status.partition("VmHWM:")[2].split()[0]) * 1024}
+
+
+def _keep(count: int) -> Any:
+    _KEPT.append(np.ones(count * 10**6, np.uint8))
     return {"pid": os.getpid()}
 
 
@@ -75,8 +83,11 @@ _DEEDS = {
     "abort": lambda path: os.abort(),
     "crash": lambda path: ctypes.string_at(0),
     "fill": _fill,
+    "most": _most,
     "huge": lambda path: np.ones(2**31, np.uint8),
-    "keep": _keep,
+    "leave 200 MB": lambda path: _keep(200),
+    "leave 300 MB": lambda path: _keep(300),
+    "take 800 MB": lambda path: _keep(800),
     "panic": lambda path: _raise(Panic("Doe^Jane")),
     "leave": lambda path: sys.exit(3),
     "interrupt": lambda path: _raise(KeyboardInterrupt()),

@@ -39,12 +39,6 @@ def reason(path: str, how: str) -> str:
     return caught.value.reason
 
 
-def peak(pid: int) -> int:
-    """Returns the most bytes that a process held."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
@@ -107,15 +101,18 @@ def test_a_large_array(tmp_path):
 
 
 def test_memory_stays_below_one_gigabyte(path):
-    assert "1 GB" in reason(path, "fill")
-    workers = guard._pool.workers()
-    assert workers
-    assert all(peak(worker.pid) < 1e9 for worker in workers)
-    assert max(peak(worker.pid) for worker in workers) > 8e8
+    assert 8e8 < guard.inspect("faulty", path, how="most")["peak"] < 1e9
+
+
+def test_what_earlier_files_left_behind_is_not_held_against_a_file(path):
+    first = guard.inspect("faulty", path)["pid"]
+    guard.inspect("faulty", path, how="leave 200 MB")
+    assert guard.inspect("faulty", path)["pid"] == first
+    assert guard.inspect("faulty", path, how="take 800 MB")["pid"] != first
 
 
 def test_a_worker_that_keeps_memory_is_replaced(path):
-    kept = guard.inspect("faulty", path, how="keep")["pid"]
+    kept = guard.inspect("faulty", path, how="leave 300 MB")["pid"]
     assert guard.inspect("faulty", path)["pid"] != kept
     assert not pathlib.Path(f"/proc/{kept}").exists()
 
