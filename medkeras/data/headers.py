@@ -101,7 +101,7 @@ def sniff(path: str) -> cases.ImageHeader:
     except RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
     except OSError as error:
-        raise errors.BadInputError(path, f"the file cannot be read ({error.strerror or error})") from None
+        raise errors.BadInputError(path, f"the file cannot be read ({error.strerror})") from None
 
 
 def parse(name: str, file: BinaryIO) -> cases.ImageHeader:
@@ -156,7 +156,7 @@ def _refusing() -> Iterator[None]:
     except ValueError:
         raise RefusalError("this is not a file name") from None
     except OSError as error:
-        raise RefusalError(f"the file cannot be read ({error.strerror or error})") from None
+        raise RefusalError(f"the file cannot be read ({error.strerror})") from None
 
 
 def kind(head: bytes) -> str:
