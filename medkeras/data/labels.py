@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import pathlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -146,9 +145,8 @@ def _key(path: pathlib.Path, columns: Mapping[str, str]) -> str:
 
 
 def _fail(path: pathlib.Path, rule: str, wanted: Sequence[str], columns: Mapping[str, str]) -> NoReturn:
-    near = [name for name in columns if difflib.get_close_matches(name, wanted, n=1, cutoff=0.5)]
-    hint = f"; is {near[0]!r} meant?" if near else "."
-    raise errors.BadInputError(path, f"a table of labels has {rule}{hint} Received: {', '.join(columns.values())}")
+    known = (*_COLUMNS, *_COLUMNS.values())
+    table.refuse_header(path, f"a table of labels has {rule}", wanted, list(columns), known=known)
 
 
 def _row(path: pathlib.Path, line: int, cells: Mapping[str, str], key: str) -> Row:
