@@ -10,7 +10,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Prepared:
         canvas: What the images look like in a batch.
         value_range: Lowest and highest stored value: (0, 255) for 8-bit data, else what training holds.
         fingerprint: SHA-256 over every case's name, split, label and pixels.
+        units: What the values mean: `HU`, or empty for stored values.
+        dtypes: The dtypes of the files, the canvas's among them.
         unreadable: One `BadInputError` for each case left out.
     """
 
@@ -41,6 +43,8 @@ class Prepared:
     canvas: store.Canvas
     value_range: tuple[float, float]
     fingerprint: str
+    units: str = ""
+    dtypes: tuple[str, ...] = ()
     unreadable: tuple[errors.BadInputError, ...] = ()
 
 
@@ -63,12 +67,14 @@ def prepare(
 
     Raises:
         BadInputError: A file cannot be read and `data.on_error` is `raise`.
-        DataError: More files than `data.max_errors` allows cannot be read, or a split would be left empty.
+        DataError: More files than `data.max_errors` allows cannot be read, a split would be left empty, or the values
+            of some files are in HU and of others not.
     """
     headers, broken = _headers(case_set, canvas, track)
     readable = [case for case in case_set.cases if case.case_id in headers]
     _judge(broken, case_set, settings)
     _refuse_empty_splits(case_set, readable)
+    units = _units(readable, headers)
     canvas = canvas or _canvas(list(headers.values()), settings)
     policy = _cache_policy(settings.cache, canvas, len(readable))
     stores: dict[str, store.Store] = {}
@@ -85,7 +91,8 @@ def prepare(
             track=track,
         )
         looks.append(look)
-    return _prepared(case_set, settings, canvas=canvas, stores=stores, looks=looks, broken=broken)
+    data = _prepared(case_set, settings, canvas=canvas, stores=stores, looks=looks, broken=broken)
+    return dataclasses.replace(data, units=units, dtypes=tuple(sorted({header.dtype for header in headers.values()})))
 
 
 def changed(data: Prepared) -> errors.BadInputError | None:
@@ -174,6 +181,28 @@ def _refuse_empty_splits(case_set: cases.CaseSet, kept: Sequence[cases.Case]) ->
         )
 
 
+def _units(readable: Sequence[cases.Case], headers: Mapping[str, cases.ImageHeader]) -> str:
+    """Returns the one unit of all values; numbers in HU and numbers of no unit have nothing to do with each other."""
+    first = {headers[case.case_id].units: case for case in reversed(readable)}
+    if len(first) > 1:
+        received = ", ".join(
+            f"{units or 'stored values'} in {sum(header.units == units for header in headers.values())} "
+            f"({errors.printable(case.path)}, …)"
+            for units, case in sorted(first.items())
+        )
+        raise errors.DataError(f"The values of all images of a data set are in one unit. Received: {received}")
+    return next(iter(first))
+
+
+def _refuse_mixed_views(headers: Sequence[cases.ImageHeader], canvas: store.Canvas | None) -> None:
+    volumes = {header.depth > 0 for header in headers}
+    if len(volumes) > 1:
+        raise errors.DataError("Cases are all images or all volumes (data.view). Received: some of each")
+    if canvas is not None and volumes != {canvas.depth > 0}:
+        given, taken = ("volumes", "images") if True in volumes else ("images", "volumes")
+        raise errors.DataError(f"The model takes {taken}: data.view says what a case is. Received: {given}")
+
+
 def _names(broken: Sequence[errors.BadInputError], shown: int = 3) -> str:
     names = ", ".join(errors.printable(error.path) for error in broken[:shown])
     return names + (", …" if len(broken) > shown else "")
@@ -189,6 +218,7 @@ def _canvas(headers: Sequence[cases.ImageHeader], settings: config.DataConfig) -
         channels=max(header.channels for header in headers),
         dtype=next(dtype for dtype in ("float32", "uint16", "uint8") if dtype in kinds),
         mode=settings.resize,
+        depth=int(np.median([header.depth for header in headers])),
     )
 
 

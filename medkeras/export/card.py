@@ -33,7 +33,8 @@ class Card:
         name: Name of the model.
         version: Its version.
         task: The task's own description.
-        input: Canvas of the model: `height`, `width`, `channels`, `dtype`, `resize`, `value_range`, `units`.
+        input: Canvas of the model: `height`, `width`, `channels`, `dtype`, `resize`, `value_range`, `units`, and
+            `stored`, the dtypes of the files that it was trained on.
         model: Network, number of parameters, where its weights began.
         training: Data source and fingerprint, counts by split and class, settings, notes.
         metrics: The headline metrics of the exported model on the test split.

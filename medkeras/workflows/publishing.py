@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from medkeras.workflows import predicting
 
 KERAS_FILE = "model.keras"
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.csv", "report.html"
-UNITS = "the values that the image file stores"
+UNITS = types.MappingProxyType({"": "the values that the image file stores", "HU": "Hounsfield units (HU)"})
 
 
 def export(model: keras.Model, folder: pathlib.Path, *, task: Any, data: prepare.Prepared) -> None:
@@ -110,7 +111,8 @@ def describe(
             "dtype": canvas.dtype,
             "resize": canvas.mode,
             "value_range": list(data.value_range),
-            "units": UNITS,
+            "units": UNITS[data.units],
+            "stored": list(data.dtypes),
         },
         model=network,
         training={
