@@ -38,7 +38,7 @@ def inspect(path: str) -> dict[str, Any]:
     Raises:
         RefusalError: Why the file is not read.
     """
-    with sources.quiet():
+    with sources.refusing():
         opened = picture.open_picture(path)
         dataset, form = opened.source.dataset, opened.form
         place, place_notes = geometry.geometry(dataset, form)

@@ -11,11 +11,17 @@ import pydicom
 from medkeras.data.readers.dicom import tags
 
 
-def group(dataset: pydicom.Dataset, keyword: str, frame: int) -> pydicom.Dataset | None:
-    """Returns the first item of a functional group for a frame; None where the object has no such group."""
-    for sequence, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
-        found = tags.items(dataset, sequence)
-        inside = tags.items(found[index], keyword) if index < len(found) else []
-        if inside:
-            return inside[0]
-    return None
+class Groups:
+    """The functional groups of an object; none in an object that is not enhanced."""
+
+    def __init__(self, dataset: pydicom.Dataset) -> None:
+        self._frames = tags.items(dataset, "PerFrameFunctionalGroupsSequence")
+        self._shared = tags.items(dataset, "SharedFunctionalGroupsSequence")[:1]
+
+    def item(self, keyword: str, frame: int) -> pydicom.Dataset | None:
+        """Returns the first item of a functional group for a frame; None where the object has no such group."""
+        for owner in (*self._frames[frame : frame + 1], *self._shared):
+            inside = tags.items(owner, keyword)
+            if inside:
+                return inside[0]
+        return None

@@ -14,7 +14,8 @@ import pydicom
 
 from medkeras.data import headers
 from medkeras.data.readers.dicom import form as forms
-from medkeras.data.readers.dicom import groups, tables, tags
+from medkeras.data.readers.dicom import groups as functional
+from medkeras.data.readers.dicom import tables, tags
 
 Line = tuple[float, float]
 IDENTITY: Line = (1.0, 0.0)
@@ -64,8 +65,6 @@ def modality(dataset: pydicom.Dataset, form: forms.Form) -> Modality:
     low, high = (0.0, float(lut.highest)) if lut else _range(form, lines)
     if ct and not scaled:
         notes.append("this CT has no rescale: its values are not in Hounsfield units")
-    if form.allocated > 16:
-        notes.append("samples of more than 24 significant bits are rounded to float32")
     dtype = "float32" if ct or units or form.real else narrowest(low, high, lines)
     mirror = _mirror(form, units, low, high, notes)
     return Modality(tuple(lines), lut, units, low, high, dtype, mirror, tuple(notes))
@@ -90,11 +89,8 @@ def _rescaled(stored: np.ndarray, slope: float, intercept: float, dtype: str) ->
     if (slope, intercept) == IDENTITY:
         return stored if dtype != "float32" else stored.astype(np.float32)
     whole = slope.is_integer() and intercept.is_integer() and stored.dtype.itemsize <= 2
-    exact = np.float32 if whole and max(abs(slope), abs(intercept)) < 256 else np.float64
-    values = stored.astype(exact)
-    values *= slope
-    values += intercept
-    return values
+    exact = np.float32 if whole and abs(slope) < 128 and abs(intercept) < 2**22 else np.float64
+    return np.multiply(stored, slope, dtype=exact) + intercept
 
 
 def _lut(dataset: pydicom.Dataset, form: forms.Form) -> tables.Table | None:
@@ -109,11 +105,11 @@ def _lut_units(dataset: pydicom.Dataset) -> str:
 
 def _lines(dataset: pydicom.Dataset, form: forms.Form) -> tuple[tuple[Line, ...], str, list[str]]:
     notes: list[str] = []
-    first = groups.group(dataset, "PixelValueTransformationSequence", 0)
-    if first is None:
+    groups = functional.Groups(dataset)
+    found = [groups.item("PixelValueTransformationSequence", frame) for frame in range(form.frames)]
+    if found[0] is None:
         line = _line(dataset, notes)
         return (line,) if line else (), tags.text(dataset, "RescaleType"), notes
-    found = [groups.group(dataset, "PixelValueTransformationSequence", frame) for frame in range(form.frames)]
     lines = [_line(one, notes) if one is not None else None for one in found]
     if None in lines:
         raise headers.RefusalError("every frame of an enhanced object has a rescale, or none has")

@@ -11,6 +11,7 @@ import numpy as np
 from medkeras.data import headers
 from medkeras.data.readers.dicom import codestream, colour, decoders, frames, modality, native, tables, tags
 from medkeras.data.readers.dicom import form as forms
+from medkeras.data.readers.dicom import palette as palettes
 from medkeras.data.readers.dicom import source as sources
 
 MAX_DECODED = 2**30
@@ -44,7 +45,7 @@ class Picture:
         """Returns the values of one frame, `[rows, columns, channels]`."""
         stored, ybr = self._stored(index)
         if self.palette:
-            return colour.expand(stored, self.palette).astype(self.dtype, copy=False)
+            return palettes.expand(stored, self.palette).astype(self.dtype, copy=False)
         if self.meaning is None:
             return (colour.rgb(stored) if ybr else stored).astype(self.dtype, copy=False)
         values = modality.apply(self.meaning, stored, index)
@@ -77,7 +78,7 @@ def _open(path: str, *_: int) -> Picture:
     pixels = source.pixels
     decoders.check(source.transfer_syntax)
     form, notes = _checked(source, forms.form(source.dataset, pixels))
-    palette = colour.palette(source.dataset, form) if form.photometric == "PALETTE COLOR" else ()
+    palette = palettes.palette(source.dataset, form.signed) if form.photometric == "PALETTE COLOR" else ()
     meaning = modality.modality(source.dataset, form) if form.monochrome else None
     dtype = meaning.dtype if meaning else palette[0].entries.dtype.name if palette else _colour_dtype(form)
     padding = _padding(source, form) if meaning else None
@@ -85,6 +86,8 @@ def _open(path: str, *_: int) -> Picture:
         notes.append("pixels of the padding value take the lowest value of their frame")
     if meaning:
         notes.extend(meaning.notes)
+    if form.stored > 24:
+        notes.append("samples of more than 24 significant bits are rounded to float32")
     notes.extend(_overlays(source))
     return Picture(source, form, meaning, palette, padding, dtype, 1 if form.monochrome else 3, tuple(notes))
 
@@ -98,6 +101,8 @@ def _checked(source: sources.Source, form: forms.Form) -> tuple[forms.Form, list
         raise headers.RefusalError("compressed pixel data are stored in fragments")
     frames.check(source, form)
     if source.transfer_syntax == decoders.RLE:
+        if form.allocated == 1:
+            raise headers.RefusalError("RLE compresses whole bytes. Received: samples of 1 bit")
         return form, []
     found = decoders.compare(frames.frame_bytes(source, form, 0), source.transfer_syntax, form)
     if found.process == 0x51 and found.signed != form.signed:
@@ -127,7 +132,9 @@ def _as_stored(value: int, form: forms.Form) -> int:
 
 
 def _without_padding(values: np.ndarray, stored: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
-    outside = (stored >= padding[0]) & (stored <= padding[1])
+    """Gives padding the lowest value of the other pixels; what lies below a negative padding is padding too."""
+    low, high = padding
+    outside = (stored <= high) & ((stored >= low) | (high < 0))
     if outside.any() and not outside.all():
         values = np.where(outside, values[~outside].min(), values)
     return values
@@ -135,6 +142,6 @@ def _without_padding(values: np.ndarray, stored: np.ndarray, padding: tuple[int,
 
 def _overlays(source: sources.Source) -> list[str]:
     """Notes overlays (PS3.3 C.9.2); those within the unused bits of the cells are cut off with them."""
-    if any(0x6000 <= tag >> 16 <= 0x60FF and tag & 0xFFFF in (0x0102, 0x3000) for tag in source.dataset.keys()):
-        return ["overlays are not drawn"]
-    return []
+    numbers = [int(tag) for tag in iter(source.dataset.keys())]
+    drawn = any(0x6000 <= number >> 16 <= 0x60FF and number & 0xFFFF in (0x0102, 0x3000) for number in numbers)
+    return ["overlays are not drawn"] if drawn else []

@@ -23,7 +23,7 @@ def read(path: str, frame: int | None = None) -> np.ndarray:
     Raises:
         RefusalError: Why the file is not read.
     """
-    with sources.quiet():
+    with sources.refusing():
         opened = picture.open_picture(path)
         form = opened.form
         if frame is not None and not 0 <= frame < form.frames:

@@ -108,18 +108,22 @@ def _inflate(data: scan.Buffer, start: int) -> bytes:
 def _parse(data: scan.Buffer, layout: scan.Layout) -> pydicom.Dataset:
     header = io.BytesIO(data[layout.start : layout.end])
     try:
-        with quiet():
-            return filereader.read_dataset(header, layout.encoding.implicit, layout.encoding.little)
+        return filereader.read_dataset(header, layout.encoding.implicit, layout.encoding.little)
     except Exception:
         raise headers.RefusalError("the header of this DICOM file is damaged") from None
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps pydicom from warning: a warning quotes values, and what they mean for pixels is decided here."""
-    with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-        warnings.simplefilter("ignore")
-        yield
+def refusing() -> Iterator[None]:
+    """Turns what a library raises into a refusal, and keeps it from warning: both quote values of elements."""
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    except (headers.RefusalError, MemoryError, OSError):
+        raise
+    except Exception:
+        raise headers.RefusalError("this DICOM file is damaged") from None
 
 
 def class_name(dataset: pydicom.Dataset) -> str:

@@ -56,7 +56,7 @@ def table(dataset: pydicom.Dataset, descriptor: str, data: str, signed: bool) ->
     found = tags.value(dataset, data)
     if found is None:
         raise headers.RefusalError(f"{descriptor} comes with {data}")
-    entries = _entries(found, count, bits, dataset.original_encoding[1] is not False)
+    entries = _entries(dataset, found, count, bits)
     if len(entries) != count:
         raise headers.RefusalError(f"{data} has as many entries as declared, {count}. Received: {len(entries)}")
     return Table(first, bits, entries.astype(np.uint8 if bits <= 8 else np.uint16))
@@ -75,9 +75,15 @@ def described(dataset: pydicom.Dataset, descriptor: str, signed: bool) -> tuple[
     return (count & 0xFFFF) or 65536, first, bits
 
 
-def _entries(found: object, count: int, bits: int, little: bool) -> np.ndarray:
+def _entries(dataset: pydicom.Dataset, found: object, count: int, bits: int) -> np.ndarray:
     if not isinstance(found, bytes):
         return np.atleast_1d(np.asarray(found, np.int64)) & 0xFFFF
     if bits == 8 and len(found) in (count, count + count % 2):
         return np.frombuffer(found, np.uint8, count)
+    return words(dataset, found)
+
+
+def words(dataset: pydicom.Dataset, found: bytes) -> np.ndarray:
+    """Returns words of 16 bits in the byte order of the data set."""
+    little = dataset.original_encoding[1] is not False
     return np.frombuffer(found[: len(found) // 2 * 2], "<u2" if little else ">u2")

@@ -15,7 +15,8 @@ import pydicom
 
 from medkeras.data import headers
 from medkeras.data.readers.dicom import form as forms
-from medkeras.data.readers.dicom import groups, tables, tags
+from medkeras.data.readers.dicom import groups as functional
+from medkeras.data.readers.dicom import tables, tags
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
@@ -26,7 +27,7 @@ def facts(dataset: pydicom.Dataset, form: forms.Form) -> tuple[dict[str, Any], l
     Windows are those of the first frame, and of the values that the file means (before MONOCHROME1 is inverted).
     """
     notes: list[str] = []
-    frame = groups.group(dataset, "FrameVOILUTSequence", 0)
+    frame = functional.Groups(dataset).item("FrameVOILUTSequence", 0)
     owner = dataset if frame is None else frame
     function = tags.text(owner, "VOILUTFunction") or "LINEAR"
     if function not in FUNCTIONS:
@@ -90,7 +91,7 @@ def _shown(meant: np.ndarray, file_facts: Mapping[str, Any]) -> np.ndarray:
         shown = tables.Table(lut["first"], lut["bits"], entries).apply(np.rint(meant))
         return _scaled(shown.astype(np.float64), 0, (1 << lut["bits"]) - 1)
     if windows:
-        return _rounded(255 * window(meant, *windows[0][:2], file_facts["voi_function"]))
+        return _rounded(255 * window(meant, windows[0][0], windows[0][1], file_facts["voi_function"]))
     return _scaled(meant, float(meant.min()), float(meant.max()))
 
 
