@@ -1,0 +1,186 @@
+"""De-identifies files: what may be passed on is written anew, what may not is held back and told."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from medkeras import errors
+from medkeras.privacy import file, options, pool, pseudonyms, table
+from medkeras.version import VERSION
+
+REPORT = "deidentify.json"
+
+_WORKERS = 2
+_PATH_PREFIX = "f"
+
+
+@dataclasses.dataclass(frozen=True)
+class Deidentified:
+    """What was done.
+
+    Attributes:
+        folder: The output folder.
+        written: Number of files written.
+        held_back: Number of files that were not.
+        report: What `deidentify.json` holds.
+    """
+
+    folder: pathlib.Path
+    written: int
+    held_back: int
+    report: Mapping[str, Any]
+
+
+def deidentify(
+    inputs: Sequence[str | os.PathLike[str]],
+    *,
+    output: str | os.PathLike[str],
+    key: str | os.PathLike[str] | None = None,
+    options: Sequence[str] = (),
+) -> Deidentified:
+    """Writes files without identity into a new folder, and `deidentify.json` beside them.
+
+    DICOM files follow the Basic Application Level Confidentiality Profile; images lose their metadata, NIfTI files
+    their texts. The originals are never touched, and no file stops the others. Where texts were burned into pixels, or
+    may be, the file is held back. The result is pseudonymous, not anonymous: faces stay faces.
+
+    Args:
+        inputs: Files, or folders that are searched for files.
+        output: A folder that is new or empty, and neither in an input nor around one.
+        key: The file of the secret that all new identifiers come from; None for the user's own.
+        options: Names of `medkeras.privacy.options.OPTIONS`.
+
+    Raises:
+        ConfigError: An option is unknown, or there is no input.
+        DataError: An input does not exist, or the output would overwrite something.
+
+    Reference:
+        DICOM PS3.15, annex E.
+    """
+    chosen = _checked(options)
+    found = _files(inputs)
+    folder = _output(pathlib.Path(output), inputs)
+    secret = pseudonyms.load_key(key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".deidentify-", dir=folder) as scratch:
+        entries = list(_cleaned(found, folder, pathlib.Path(scratch), secret=secret, chosen=chosen))
+        report = _report(entries, chosen)
+        _publish(json.dumps(report, indent=1).encode("ascii"), pathlib.Path(scratch, REPORT), folder / REPORT)
+    held_back = sum(entry["held_back"] for entry in entries)
+    return Deidentified(folder, len(entries) - held_back, held_back, report)
+
+
+def _checked(names: Sequence[str]) -> frozenset[str]:
+    return options.checked(names)
+
+
+def _files(inputs: Sequence[str | os.PathLike[str]]) -> list[tuple[pathlib.Path, str]]:
+    """Returns every file and its name below the input that it was found in, in a stable order."""
+    if not inputs:
+        raise errors.ConfigError("De-identification needs at least one input, a file or a folder. Received: none")
+    found: list[tuple[pathlib.Path, str]] = []
+    for place in map(pathlib.Path, inputs):
+        if place.is_dir():
+            found += [(path, path.relative_to(place).as_posix()) for path in _walk(place)]
+        elif os.path.lexists(place):
+            found.append((place, place.name))
+        else:
+            raise errors.DataError(f"An input is a file or a folder. Received: {errors.printable(place)!r}")
+    if not found:
+        raise errors.DataError("The inputs hold no file.")
+    return found
+
+
+def _walk(place: pathlib.Path) -> Iterator[pathlib.Path]:
+    for folder, inner, names in os.walk(place):
+        inner.sort()
+        yield from (pathlib.Path(folder, name) for name in sorted(names))
+
+
+def _output(folder: pathlib.Path, inputs: Sequence[str | os.PathLike[str]]) -> pathlib.Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise errors.DataError(
+            f"The output is a folder that is new or empty: nothing is overwritten. "
+            f"Received: {errors.printable(folder)!r}"
+        )
+    real = folder.resolve()
+    for place in (pathlib.Path(name).resolve() for name in inputs):
+        if place.is_relative_to(real) or (place.is_dir() and real.is_relative_to(place)):
+            raise errors.DataError(
+                f"The output lies neither in an input nor around one. Received: {errors.printable(folder)!r}"
+            )
+    return folder
+
+
+def _cleaned(
+    found: Sequence[tuple[pathlib.Path, str]], folder: pathlib.Path, scratch: pathlib.Path, *,
+    secret: bytes, chosen: frozenset[str],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    jobs = [
+        pool.Job(str(path.absolute()), str((scratch / str(position)).absolute()), relative)
+        for position, (path, relative) in enumerate(found)
+    ]
+    with pool.workers(secret, sorted(chosen), min(_WORKERS, len(jobs))) as clean:
+        for position, (job, done) in enumerate(zip(jobs, clean(jobs), strict=True)):
+            name = _placed(job, done, folder) if done.name else _thrown_away(job)
+            yield _entry(position, job, done, name=name, secret=secret)
+
+
+def _placed(job: pool.Job, done: file.Done, folder: pathlib.Path) -> str:
+    """Moves a new file to its place and returns its name; one that another file took gets a number."""
+    wanted = pathlib.PurePosixPath(done.name)
+    stem, suffix = wanted.name.partition(".")[::2]
+    name, number = wanted, 1
+    while os.path.lexists(folder / name):
+        number += 1
+        name = wanted.with_name(f"{stem}_{number}.{suffix}")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(job.target, folder / name)
+    return name.as_posix()
+
+
+def _thrown_away(job: pool.Job) -> str:
+    pathlib.Path(job.target).unlink(missing_ok=True)
+    return ""
+
+
+def _entry(position: int, job: pool.Job, done: file.Done, *, name: str, secret: bytes) -> dict[str, Any]:
+    """Returns what the report says of a file: the hash of its name, and nothing that was in it."""
+    return {
+        "file": pseudonyms.pseudonym(secret, job.relative, prefix=_PATH_PREFIX),
+        "position": position,
+        "kind": done.kind,
+        "output": name,
+        "held_back": not name,
+        "reason": done.reason,
+        "actions": done.actions,
+    }
+
+
+def _report(entries: Sequence[dict[str, Any]], chosen: frozenset[str]) -> dict[str, Any]:
+    held_back = [entry for entry in entries if entry["held_back"]]
+    return {
+        "medkeras": VERSION,
+        "profile": f"DICOM PS3.15 annex E, table E.1-1 of {table.EDITION}",
+        "options": [{"code": option.code, "meaning": option.meaning} for option in options.codes(chosen)],
+        "files": len(entries),
+        "written": len(entries) - len(held_back),
+        "held_back": len(held_back),
+        "reasons": dict(collections.Counter(entry["reason"] for entry in held_back).most_common()),
+        "per_file": list(entries),
+    }
+
+
+def _publish(contents: bytes, scratch: pathlib.Path, target: pathlib.Path) -> None:
+    with open(scratch, "wb") as written:
+        written.write(contents)
+        written.flush()
+        os.fsync(written.fileno())
+    os.replace(scratch, target)
