@@ -7,11 +7,13 @@ import difflib
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from medkeras import errors
 from medkeras.data import cases, files, split
 
 SEPARATOR = "|"
+COLUMNS = ("path", "label", "labels", "case_id", "patient_id", "split")
 
 
 def load(place: str) -> cases.CaseSet:
@@ -71,11 +73,27 @@ def _require_columns(path: pathlib.Path, row: Mapping[str, str], names: Sequence
     columns = [str(column) for column in row if column is not None]
     for name in names:
         if name not in columns:
-            near = difflib.get_close_matches(name, columns, n=1, cutoff=0.4)
-            hint = f"; is {near[0]!r} meant?" if near else ""
-            raise errors.BadInputError(
-                path, f"a table of cases has the column {name!r}{hint} Received: {', '.join(columns)}"
-            )
+            refuse_header(path, f"a table of cases has the column {name!r}", (name,), columns, known=COLUMNS)
+
+
+def refuse_header(
+    path: pathlib.Path, rule: str, wanted: Sequence[str], columns: Sequence[str], *, known: Sequence[str]
+) -> NoReturn:
+    """Refuses a header, which is shown, or a first line that looks like none, which is not: it may name a patient.
+
+    Args:
+        path: The table.
+        rule: What the header breaks.
+        wanted: Columns that one of those received may have been meant for.
+        columns: Those received.
+        known: Names of columns by which a header is told.
+    """
+    if not any(difflib.get_close_matches(column, known, n=1, cutoff=0.6) for column in columns):
+        received = f"a first line of {len(columns)} cells, none of them the name of a column"
+        raise errors.BadInputError(path, f"{rule}. Received: {received}")
+    near = [name for name in columns if difflib.get_close_matches(name, wanted, n=1, cutoff=0.4)]
+    hint = f"; is {near[0]!r} meant?" if near else "."
+    raise errors.BadInputError(path, f"{rule}{hint} Received: {', '.join(columns)}")
 
 
 def _case(path: pathlib.Path, number: int, row: Mapping[str, str], multilabel: bool) -> cases.Case:

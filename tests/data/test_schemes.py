@@ -137,6 +137,7 @@ def test_csv_orders_numbers_by_value_and_joins_several_labels(tmp_path) -> None:
     [
         ("path,lable", ["a.png,x"], "has the column 'label'; is 'lable' meant"),
         ("file,label", ["a.png,x"], "has the column 'path'"),
+        ("a.png,DOE^JANE", ["b.png,DOE^JANE"], "has the column 'path'. Received: a first line of 2 cells, none of"),
         (
             "path,label",
             ["a.png,x", "a.png,y"],
