@@ -10,17 +10,14 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import imagecodecs
 import jpeg_ls
 import numpy as np
-import pydicom.encaps
 import pydicom.uid
-from pydicom import pixels as dicom_pixels
 
 from medkeras.data import headers
-from medkeras.data.readers.dicom import codestream, native
+from medkeras.data.readers.dicom import codestream, native, rle
 from medkeras.data.readers.dicom import form as forms
 from medkeras.data.readers.dicom import source as sources
 
@@ -69,7 +66,7 @@ def frame(data: bytes, syntax: str, form: forms.Form) -> np.ndarray:
         RefusalError: The frame contradicts the data set, or cannot be decoded.
     """
     if syntax == RLE:
-        return native.masked(_decoded(_rle, data, form), form)
+        return native.masked(_decoded(rle.decode, data, form), form)
     found = compare(data, syntax, form)
     samples = _decoded(_DECODERS[found.process], data, form)
     if samples.size != form.rows * form.columns * form.samples:
@@ -153,23 +150,6 @@ def _jpeg_ls(data: bytes, form: forms.Form) -> np.ndarray:
 
 def _jpeg2000(data: bytes, form: forms.Form) -> np.ndarray:
     return imagecodecs.jpeg2k_decode(data)
-
-
-def _rle(data: bytes, form: forms.Form) -> np.ndarray:
-    options: dict[str, Any] = {
-        "rows": form.rows,
-        "columns": form.columns,
-        "samples_per_pixel": form.samples,
-        "bits_allocated": form.allocated,
-        "bits_stored": form.allocated,
-        "number_of_frames": 1,
-        "pixel_representation": 0,
-        "planar_configuration": 0,
-        "photometric_interpretation": "RGB" if form.samples == 3 else "MONOCHROME2",
-    }
-    encapsulated = pydicom.encaps.encapsulate([data])
-    raw, _ = dicom_pixels.get_decoder(RLE).as_array(encapsulated, raw=True, decoding_plugin="pydicom", **options)
-    return raw.reshape(form.rows, form.columns, form.samples)
 
 
 _DECODERS: dict[int, Callable[[bytes, forms.Form], np.ndarray]] = {
