@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -43,27 +44,35 @@ def read(case: cases.Case, images: cases.ImageSource) -> np.ndarray | None:
         return None
 
 
-def write(case_set: cases.CaseSet, members: Sequence[cases.Case], folder: pathlib.Path, *, seed: int) -> list[str]:
-    """Writes `contact_SPLIT_CLASS.png` for each split and class of the members, and returns the files' names.
+def write(
+    case_set: cases.CaseSet, members: Sequence[cases.Case], folder: pathlib.Path, *, seed: int
+) -> dict[str, bytes]:
+    """Writes `contact_SPLIT_CLASS.png` for each split and class of the members.
 
     Args:
         case_set: Where pixels come from.
         members: Cases that can be read.
         folder: Where the sheets go.
         seed: Chooses the cases where there are more than a sheet holds.
+
+    Returns:
+        Name of each file, and the sheet as JPEG.
     """
     groups: dict[tuple[str, str], list[cases.Case]] = {}
     for case in members:
         for label in case.labels or (case.label,):
             groups.setdefault((case.split, label), []).append(case)
-    names: list[str] = []
+    pages: dict[str, bytes] = {}
     for (split, label), group in sorted(groups.items()):
-        name = _file_name(split, label, names)
+        name = _file_name(split, label, pages)
         chosen = sample(group, MOST_TILES, seed, name)
         title = f"{split or 'no split'} / {label or 'no label'}: {len(chosen)} of {len(group)}"
-        sheet([(each.case_id, read(each, case_set.images)) for each in chosen], title).save(folder / name)
-        names.append(name)
-    return names
+        page = sheet([(each.case_id, read(each, case_set.images)) for each in chosen], title)
+        page.save(folder / name)
+        buffer = io.BytesIO()
+        page.save(buffer, "JPEG", quality=80)
+        pages[name] = buffer.getvalue()
+    return pages
 
 
 def sample(group: Sequence[cases.Case], count: int, seed: int, name: str) -> list[cases.Case]:
@@ -108,7 +117,7 @@ def shortened(case_id: str, longest: int = 24) -> str:
     return line if len(line) <= longest else f"…{line[-longest:]}"
 
 
-def _file_name(split: str, label: str, taken: Sequence[str]) -> str:
+def _file_name(split: str, label: str, taken: Collection[str]) -> str:
     stem = "_".join(re.sub(r"[^\w.-]+", "-", errors.printable(part))[:60] or "none" for part in (split, label))
     name, number = f"contact_{stem}.png", 2
     while name in taken:

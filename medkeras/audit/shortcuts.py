@@ -1,4 +1,4 @@
-"""Can the class be told without looking at the anatomy? A tiny model tries, from one property at a time and from all."""
+"""Can the class be told without a look at the anatomy? A tiny model tries, from one property at a time and from all."""
 
 from __future__ import annotations
 
@@ -202,7 +202,6 @@ def mean_area(scores: np.ndarray, target: np.ndarray, groups: np.ndarray) -> tup
         DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44: 837-845; for clusters, Obuchowski (1997), Biometrics
         53: 567-578.
     """
-    usable = [k for k in range(target.shape[1]) if 0 < target[:, k].sum() < len(target)]
     areas, influences = zip(*(area(scores[:, k], target[:, k] > 0) for k in range(target.shape[1])), strict=True)
     by_patient = np.bincount(groups, np.mean(influences, axis=0))
     count = len(by_patient)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import types
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
 
-from medkeras.audit import fingerprints, survey
+from medkeras.audit import facts, fingerprints, survey
 from medkeras.data import cases
 
-KINDS = ("constant", "nearly_black", "inverted", "burned_in_text", "borders")
+KINDS = ("constant", "nearly_black", "inverted", "burned_in_header", "burned_in_text", "borders")
 
 _LARGEST_SIDE = 512
 _DARK = 0.05
@@ -89,16 +90,27 @@ def measure(image: np.ndarray) -> Measures:
     return Measures(dark=dark, bright=bright, strokes=strokes(page), bars=bars(page))
 
 
-def find(records: Sequence[survey.Record], measures: Mapping[str, Measures]) -> dict[str, tuple[Suspect, ...]]:
+def find(
+    records: Sequence[survey.Record],
+    measures: Mapping[str, Measures],
+    stated: Mapping[str, Mapping[str, str]] = types.MappingProxyType({}),
+) -> dict[str, tuple[Suspect, ...]]:
     """Returns the suspects of each of `KINDS`, the strongest first.
 
     Scores: `constant` the one value; `nearly_black` the brightness as a share of the set's; `inverted` how much the
-    picture is the negative of most others, 0..1; `burned_in_text` strokes in a line; `borders` share of the picture.
+    picture is the negative of most others, 0..1; `burned_in_header` 1 where the header announces it; `burned_in_text`
+    strokes in a line; `borders` share of the picture.
+
+    Args:
+        records: The cases that were read.
+        measures: Case id to what was measured.
+        stated: Case id to what its header says.
     """
     rows = {
         "constant": [(each, each.low) for each in records if each.low == each.high],
         "nearly_black": _nearly_black(records, measures),
         "inverted": _inverted(records),
+        "burned_in_header": [(each, 1.0) for each in records if stated.get(each.case.case_id, {}).get(facts.BURNED_IN)],
         "burned_in_text": [(each, strokes) for each in records if (strokes := measures[each.case.case_id].strokes)],
         "borders": [(each, share) for each in records if (share := measures[each.case.case_id].bars) >= _LEAST_BAR],
     }

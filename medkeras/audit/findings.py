@@ -1,0 +1,175 @@
+"""What an audit found, as numbers and sentences: `audit.json`, the summary on the terminal, what would spoil a test."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from medkeras import errors, version
+from medkeras.audit import counting, groups, shortcuts, survey, suspects
+from medkeras.data import cases
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Findings:
+    """All that an audit found.
+
+    Attributes:
+        case_set: The cases, their splits as the data give them.
+        seen: What one pass over the images saw.
+        exact: Groups of identical pictures.
+        near: Groups of near copies.
+        suspects: Kind to the cases that a person should look at.
+        shortcuts: What tells the classes apart without anatomy.
+        facts: Case id to what its header says of the machine.
+        settings: The settings of the audit.
+        seed: Root of its random numbers.
+    """
+
+    case_set: cases.CaseSet
+    seen: survey.Survey
+    exact: groups.Copies
+    near: groups.Copies
+    suspects: Mapping[str, Sequence[suspects.Suspect]]
+    shortcuts: Sequence[shortcuts.Shortcut]
+    facts: Mapping[str, Mapping[str, str]]
+    settings: Mapping[str, Any]
+    seed: int
+
+    @functools.cached_property
+    def patients(self) -> dict[str, list[cases.Case]]:
+        """Patients who stand in two splits, with their cases."""
+        return groups.patients_across_splits(self.case_set)
+
+    @functools.cached_property
+    def unreadable(self) -> list[tuple[str, str]]:
+        """Path and reason of each file that cannot be read."""
+        found = [(error.path, error.reason) for error in self.seen.unreadable]
+        return found + [(each.path, each.reason) for each in self.of_kind("unreadable")]
+
+    @functools.cached_property
+    def invalidating(self) -> tuple[str, ...]:
+        """What would invalidate a test result, a sentence each."""
+        return tuple(_invalidating(self))
+
+    @functools.cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look into before training, a sentence each."""
+        return tuple(_warnings(self))
+
+    def of_kind(self, kind: str) -> list[cases.Problem]:
+        """Returns what the reader of the data set found of one kind."""
+        return [each for each in self.case_set.problems if each.kind == kind]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what `audit.json` holds."""
+        return {
+            "format": FORMAT,
+            "medkeras": version.VERSION,
+            "data": self.case_set.name,
+            "cases": len(self.case_set.cases),
+            "classes": list(self.case_set.classes),
+            "fingerprint": groups.fingerprint(self.seen.records),
+            "invalidating": list(self.invalidating),
+            "warnings": list(self.warnings),
+            "notes": list(self.case_set.notes),
+            "unreadable": _listed(self.unreadable),
+            "unpaired": _listed((each.path, each.reason) for each in self.of_kind("unpaired")),
+            "series": _listed((each.path, each.reason) for each in self.of_kind("series")),
+            "exact_duplicates": self.exact.to_json(),
+            "near_duplicates": self.near.to_json(),
+            "patients_across_splits": [
+                {"patient_id": patient, "cases": groups.by_split(members)} for patient, members in self.patients.items()
+            ],
+            "shortcuts": {each.feature: each.auroc for each in self.shortcuts},
+            "shortcut_details": [_detail(each) for each in self.shortcuts],
+            "suspects": {
+                kind: [dataclasses.asdict(each) for each in members] for kind, members in self.suspects.items()
+            },
+            "counts": counting.count(self.case_set, self.seen, self.facts),
+            "seed": self.seed,
+            "settings": dict(self.settings),
+        }
+
+
+def _listed(rows: Any) -> list[dict[str, str]]:
+    return [{"path": errors.printable(path), "reason": reason} for path, reason in rows]
+
+
+def _detail(each: shortcuts.Shortcut) -> dict[str, Any]:
+    return dataclasses.asdict(each) | {"content": each.content, "warns": each.warns}
+
+
+def _invalidating(found: Findings) -> Iterator[str]:
+    for name, copies in (("identical pictures", found.exact), ("near copies", found.near)):
+        across = [group for group in copies.groups if group.across_splits]
+        if across:
+            yield f"{_number(len(across), 'group')} of {name} {_stand(across)} in two splits: {groups.spread(across)}."
+        odd = [group for group in copies.groups if group.conflicting and group.splits & {"test", "validation"}]
+        if odd:
+            yield (
+                f"{_number(len(odd), 'group')} of {name} that {_reach(odd)} into the test or validation split "
+                f"{_carry(odd)} two labels."
+            )
+    if found.patients:
+        owned = sum(map(len, found.patients.values()))
+        count = len(found.patients)
+        yield f"{_number(count, 'patient')} {'stands' if count == 1 else 'stand'} in two splits, with {owned} cases."
+    yield from _unseen_classes(found.case_set)
+
+
+def _unseen_classes(case_set: cases.CaseSet) -> Iterator[str]:
+    present = {
+        split: {label for case in case_set.of_split(split) for label in counting.labels_of(case)}
+        for split in cases.SPLITS
+    }
+    for split in ("test", "validation"):
+        unseen = sorted(present[split] - present["train"])
+        if present["train"] and unseen:
+            yield f"Classes of the {split} split that training never sees: {', '.join(unseen)}."
+
+
+def _warnings(found: Findings) -> Iterator[str]:
+    if found.unreadable:
+        yield f"{_number(len(found.unreadable), 'file')} cannot be read."
+    for kind, what in (("unpaired", "without an image or without a label"), ("series", "in series of slices")):
+        if problems := found.of_kind(kind):
+            yield f"{_number(len(problems), 'problem' if kind == 'series' else 'file')} {what}."
+    for name, copies in (("identical pictures", found.exact), ("near copies", found.near)):
+        within = [group for group in copies.groups if not group.across_splits]
+        if within:
+            yield f"{_number(len(within), 'group')} of {name} within a split: they count several times."
+        odd = [group for group in within if group.conflicting]
+        if odd:
+            yield f"{_number(len(odd), 'group')} of {name} within a split {_carry(odd)} two labels."
+    for each in found.shortcuts:
+        if each.warns:
+            yield (
+                f"The property {each.feature!r} alone tells the classes apart with an AUROC of {each.auroc:.2f} "
+                f"({each.told!r} from the others: {each.told_auroc:.2f}); a network may learn it and not the disease."
+            )
+    for kind, members in found.suspects.items():
+        if members:
+            yield f"Suspects, {kind.replace('_', ' ')}: {_number(len(members), 'picture')} to look at."
+    if not found.case_set.patients_known:
+        yield "The data name no patients: whether one patient stands in two splits cannot be told."
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _stand(members: Sequence[object]) -> str:
+    return "stands" if len(members) == 1 else "stand"
+
+
+def _reach(members: Sequence[object]) -> str:
+    return "reaches" if len(members) == 1 else "reach"
+
+
+def _carry(members: Sequence[object]) -> str:
+    return "carries" if len(members) == 1 else "carry"
