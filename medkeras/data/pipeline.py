@@ -27,8 +27,8 @@ def training_dataset(
         first_epoch: First epoch.
 
     Returns:
-        Batches `{"image": [B, H, W, C], "target": [B, K], "weight": [B], "index": [B]}`, in one run of
-        `(epochs - first_epoch) * order.steps_per_epoch(N, batch_size)`.
+        Batches `{"image": [B, H, W, C], "target": [B, K], "weight": [B], "index": [B]}`, the images of volumes
+        `[B, D, H, W, C]`, in one run of `(epochs - first_epoch) * order.steps_per_epoch(N, batch_size)`.
     """
 
     def slots() -> Iterator[order.Slots]:

@@ -22,7 +22,7 @@ from medkeras import errors
 from medkeras.data import cases, decode
 from medkeras.preprocessing import canvas as canvas_layers
 
-_CHUNK = 32
+_CHUNK, _CHUNK_BYTES = 32, 2**26
 
 Element = dict[str, tf.Tensor]
 
@@ -36,17 +36,24 @@ class Canvas:
         channels: 1 grey or 3 colour.
         dtype: `uint8`, `uint16` or `float32`: the stored values are kept.
         mode: `pad` or `stretch`.
+        depth: Planes of a volume; 0: images.
     """
 
     size: tuple[int, int]
     channels: int
     dtype: str
     mode: str
+    depth: int = 0
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """`(H, W, C)`."""
-        return (*self.size, self.channels)
+    def sides(self) -> tuple[int, ...]:
+        """`(H, W)`, or `(D, H, W)` of volumes."""
+        return (self.depth, *self.size) if self.depth else self.size
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(H, W, C)`, or `(D, H, W, C)` of volumes."""
+        return (*self.sides, self.channels)
 
     @property
     def nbytes(self) -> int:
@@ -65,7 +72,10 @@ class Store(Protocol):
     cases: tuple[cases.Case, ...]
 
     def attach(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Returns the batches, dicts with `index` int64 `[B]`, with `image` `[B, H, W, C]` added."""
+        """Returns the batches, dicts with `index` int64 `[B]`, with `image` added.
+
+        It is `[B, H, W, C]`, or `[B, D, H, W, C]` of volumes.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +157,7 @@ class _Reader:
         self._paths = tf.constant([os.fsencode(case.path) for case in members], tf.string)
 
     def __call__(self, index: tf.Tensor) -> tf.Tensor:
-        """Returns the canvas `[H, W, C]` at `index`, inside `Dataset.map`."""
+        """Returns the canvas at `index`, `[H, W, C]` or `[D, H, W, C]`, inside `Dataset.map`."""
         if self._all_native:
             image = self._in_graph(index)
         elif not self._any_native:
@@ -165,7 +175,8 @@ class _Reader:
 
     def _on_host(self, index: tf.Tensor) -> tf.Tensor:
         image = tf.numpy_function(self._read, [index], self.canvas.dtype)
-        return _to_canvas(tf.ensure_shape(image, (None, None, self.canvas.channels)), self.canvas)
+        sides = [None] * len(self.canvas.sides)
+        return _to_canvas(tf.ensure_shape(image, (*sides, self.canvas.channels)), self.canvas)
 
     def _read(self, position: np.int64) -> np.ndarray:
         image = self._images.read(self.members[int(position)], self.canvas.channels)
@@ -186,13 +197,14 @@ def _decoder(canvas: Canvas, plain: bool) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _to_canvas(image: tf.Tensor, canvas: Canvas) -> tf.Tensor:
-    return canvas_layers.to_canvas(image, size=canvas.size, mode=canvas.mode, dtype=canvas.dtype)
+    return canvas_layers.to_canvas(image, size=canvas.sides, mode=canvas.mode, dtype=canvas.dtype)
 
 
 def _look(reader: _Reader, seen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     dataset = tf.data.Dataset.range(len(reader.members))
     dataset = dataset.map(lambda index: (index, reader(index)), num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.ignore_errors().batch(_CHUNK).prefetch(2)
+    chunk = max(1, min(_CHUNK, _CHUNK_BYTES // reader.canvas.nbytes))
+    dataset = dataset.ignore_errors().batch(chunk).prefetch(2)
     for positions, images in dataset.as_numpy_iterator():
         seen[positions] = True
         yield from zip(positions.tolist(), images, strict=True)

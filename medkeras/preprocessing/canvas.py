@@ -16,14 +16,18 @@ from medkeras.preprocessing import base
 
 MODES = ("pad", "stretch")
 
+Sides = tuple[int, ...]
+"""Height and width, or depth, height and width."""
+
 
 @keras.saving.register_keras_serializable("medkeras")
 class Canvas(base.PixelLayer):
-    """Brings images of any size to one canvas; those that fit already pass unchanged.
+    """Brings images or volumes of any size to one canvas; those that fit already pass unchanged.
 
     Args:
-        size: Height and width of the canvas in pixels.
-        mode: `pad` keeps the aspect, centres and fills with 0; `stretch` does not keep it.
+        size: Height and width of the canvas in pixels; of volumes, depth, height and width.
+        mode: `pad` keeps the aspect of planes, centres and fills with 0, and reduces the depth only where there are too
+            many planes; `stretch` fills the canvas in every direction.
         round_values: Whether results are whole numbers, as they are in data sets of integers.
         **options: Options of `keras.layers.Layer`.
 
@@ -31,14 +35,14 @@ class Canvas(base.PixelLayer):
         ConfigError: The mode is unknown or a side is not positive.
     """
 
-    def __init__(self, size: tuple[int, int], mode: str = "pad", round_values: bool = False, **options: Any) -> None:
+    def __init__(self, size: Sides, mode: str = "pad", round_values: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.size = _checked(size, mode)
         self.mode = mode
         self.round_values = bool(round_values)
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns float32 `[B, size[0], size[1], C]` of images `[B, H, W, C]`."""
+        """Returns float32 `[B, *size, C]` of images `[B, H, W, C]` or volumes `[B, D, H, W, C]`."""
         resized = resize(images, self.size, self.mode)
         return whole(resized) if self.round_values else resized
 
@@ -48,12 +52,12 @@ class Canvas(base.PixelLayer):
         return {**super().get_config(), **own}
 
 
-def to_canvas(image: tf.Tensor, *, size: tuple[int, int], mode: str, dtype: tf.DType) -> tf.Tensor:
-    """Returns one image `[H, W, C]` on the canvas `[size[0], size[1], C]`, for `tf.data.Dataset.map`.
+def to_canvas(image: tf.Tensor, *, size: Sides, mode: str, dtype: tf.DType) -> tf.Tensor:
+    """Returns one image `[H, W, C]` or volume `[D, H, W, C]` on the canvas `[*size, C]`, for `tf.data.Dataset.map`.
 
     Args:
         image: Stored values of any numeric dtype.
-        size: Height and width of the canvas in pixels.
+        size: Height and width of the canvas in pixels; of a volume, depth, height and width.
         mode: `pad` or `stretch`, as in `Canvas`.
         dtype: The dtype of the result; for an integer dtype the values are those of `Canvas(round_values=True)`.
     """
@@ -66,18 +70,22 @@ def to_canvas(image: tf.Tensor, *, size: tuple[int, int], mode: str, dtype: tf.D
     if not image.dtype.is_integer:
         return bring()
     # Whole numbers of the right size stay as they are: no detour through float32, which costs what decoding costs.
-    return tf.cond(tf.reduce_all(tf.equal(tf.shape(image)[:2], size)), lambda: tf.cast(image, dtype), bring)
+    return tf.cond(tf.reduce_all(tf.equal(tf.shape(image)[:-1], size)), lambda: tf.cast(image, dtype), bring)
 
 
-def resize(images: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:
-    """Returns float32 images `[B, size[0], size[1], C]`, exactly the input where the size is right already.
+def resize(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
+    """Returns float32 images `[B, *size, C]`, exactly the input where the size is right already.
 
     Args:
-        images: `[B, H, W, C]`, any numeric dtype; H and W may be known only at run time.
-        size: Height and width in pixels.
+        images: `[B, H, W, C]`, or `[B, D, H, W, C]`, any numeric dtype; sides may be known only at run time.
+        size: Height and width in pixels, or depth, height and width.
         mode: `pad` or `stretch`.
     """
     images = tf.cast(images, tf.float32)
+    return _resize_planes(images, size, mode) if len(size) == 2 else _resize_volumes(images, size, mode)
+
+
+def _resize_planes(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
     _, height, width, _ = base.shape_of(images)
     if isinstance(height, int) and isinstance(width, int):
         return images if (height, width) == tuple(size) else _resample(images, size, mode)
@@ -85,6 +93,21 @@ def resize(images: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:
     resized = tf.cond(fits, lambda: images, lambda: _resample(images, size, mode))
     resized.set_shape([images.shape[0], *size, images.shape[3]])
     return resized
+
+
+def _resize_volumes(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
+    """Resizes every plane as an image of its own, and then along the depth."""
+    count, depth, height, width, channels = tf.unstack(tf.shape(images))
+    planes = tf.reshape(images, [count * depth, height, width, channels])
+    planes.set_shape([None, *images.shape[2:]])
+    resized = _resize_planes(planes, size[1:], mode)
+    volumes = tf.reshape(resized, [count, depth, *size[1:], channels])
+    fitted = tf.minimum(depth, size[0]) if mode == "pad" else size[0]
+    weights = _centred(resize_matrix(depth, fitted), size[0])
+    along = tf.transpose(tf.tensordot(weights, volumes, axes=[[1], [1]]), [1, 0, 2, 3, 4])
+    result = tf.cond(tf.equal(depth, size[0]), lambda: volumes, lambda: along)
+    result.set_shape([images.shape[0], *size, images.shape[4]])
+    return result
 
 
 def resize_matrix(source: base.Size, target: base.Size) -> tf.Tensor:
@@ -110,9 +133,9 @@ def whole(values: tf.Tensor) -> tf.Tensor:
     return tf.floor(values + (0.5 + 1 / 128))
 
 
-def _resample(images: tf.Tensor, size: tuple[int, int], mode: str) -> tf.Tensor:
+def _resample(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
     _, height, width, _ = base.shape_of(images)
-    fitted = _fitted((height, width), size) if mode == "pad" else size
+    fitted = _fitted((height, width), (size[0], size[1])) if mode == "pad" else size
     rows = _centred(resize_matrix(height, fitted[0]), size[0])
     columns = _centred(resize_matrix(width, fitted[1]), size[1])
     # Products of two plain matrices: TensorFlow 2.21's batched product writes past its buffer where it broadcasts
@@ -135,13 +158,12 @@ def _centred(matrix: tf.Tensor, target: int) -> tf.Tensor:
     return tf.pad(matrix, [[missing // 2, missing - missing // 2], [0, 0]])
 
 
-def _checked(size: tuple[int, int], mode: str) -> tuple[int, int]:
+def _checked(size: Sides, mode: str) -> Sides:
     if mode not in MODES:
         raise errors.ConfigError(errors.unknown("resize mode", mode, MODES))
-    height, width = size
-    if min(height, width) < 1:
+    if len(size) not in (2, 3) or min(size) < 1:
         raise errors.ConfigError(f"A canvas has at least one row and one column. Received: size={tuple(size)}")
-    return int(height), int(width)
+    return tuple(int(side) for side in size)
 
 
 def from_canvas(maps: tf.Tensor, size: tf.Tensor, *, mode: str) -> tf.Tensor:

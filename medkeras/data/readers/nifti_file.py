@@ -145,7 +145,7 @@ def _sizes(parsed: Any) -> tuple[tuple[int, int, int], int, tuple[str, ...]]:
     require_size((first, second, third))
     if max(first, second, third) * times > MAX_SLICES:
         raise headers.RefusalError(f"a file holds at most {MAX_SLICES} slices. Received: {sizes}")
-    notes = (f"The file holds {times} volumes; each one is a case.",) if times > 1 else ()
+    notes = (f"The file holds {times} volumes.",) if times > 1 else ()
     return (first, second, third), times, notes
 
 

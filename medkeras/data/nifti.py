@@ -1,0 +1,224 @@
+"""`nifti:DIR` and `nifti:FILE`: axial slices, or whole volumes, of NIfTI files, and the masks beside them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from medkeras import config, errors
+from medkeras.data import cases, files, guard, labelling, labels, masks, volume
+
+# A pair of headers and voxels (.hdr, .img) is found too, to be refused by name.
+EXTENSIONS = (".nii", ".nii.gz", ".hdr")
+MASK_ENDINGS = ("_labels", "_label", "_seg", "_mask")
+MASK_FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
+
+_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[_/])")
+_CHANNEL = re.compile(r"_\d{4}$")
+_THREADS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """NIfTI files, by their names: from the folder of the images, without extension.
+
+    Attributes:
+        images: Name to file.
+        root: The folder that was asked for, or that holds the file.
+        masks: Name of a mask, which is that of its images, to its file.
+        owners: Name of an image to the name of its mask, whether there is one or not.
+        problems: Images without a mask where others have one, and masks without an image.
+    """
+
+    images: Mapping[str, pathlib.Path]
+    root: pathlib.Path
+    masks: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
+    owners: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    problems: tuple[cases.Problem, ...] = ()
+
+
+class NiftiImages:
+    """An `ImageSource` of volumes, or of their axial slices.
+
+    Args:
+        facts: Path to what the file says of itself.
+        view: `slices`: a case's frame is an axial slice, counted from the lowest, volume by volume; `volumes`: it is a
+            volume of a file that holds several.
+        spacing: Voxel size in mm that volumes are resampled to; None: as stored.
+    """
+
+    def __init__(self, facts: Mapping[str, Mapping[str, Any]], view: str, spacing: volume.Spacing | None) -> None:
+        self._facts = facts
+        self._view = view
+        self._spacing = spacing
+
+    def header(self, case: cases.Case) -> cases.ImageHeader:
+        """Returns what the file said of itself when it was found."""
+        facts = self._facts[case.path]
+        shape = facts["shape"]
+        if self._spacing:
+            shape = volume.resampled_shape(shape, facts["spacing"], self._spacing)
+        depth = shape[0] if self._view == "volumes" else 0
+        return cases.ImageHeader(shape[1], shape[2], facts["channels"], facts["dtype"], depth=depth)
+
+    def read(self, case: cases.Case, channels: int) -> np.ndarray:
+        """Returns `[H, W, channels]` or `[D, H, W, channels]`; raises `BadInputError`."""
+        if self._view == "volumes":
+            pixels = guard.read("nifti", case.path, time=case.frame or 0, spacing=self._spacing)
+        else:
+            pixels = guard.read("nifti", case.path, frame=case.frame)
+        return files.with_channels(pixels, channels)
+
+
+def load(place: str, settings: config.DataConfig) -> cases.CaseSet:
+    """Reads NIfTI files at any depth below a folder.
+
+    `data.view` says what a case is: an axial slice, or a volume. Labels come from the table `data.labels`, else from
+    `labels.csv` in the folder, else from class folders as `folder:` knows them. Masks (in `labels` beside `images`, or
+    `NAME_labels` beside `NAME`) make no class; they are checked against their images.
+
+    Raises:
+        DataError: There is no such place, it holds no NIfTI file, or the labels cannot be used.
+        ConfigError: `data.spacing` cannot be read, or is asked for where cases are slices.
+    """
+    spacing = volume.parse_spacing(settings.spacing)
+    if spacing and settings.view != "volumes":
+        raise errors.ConfigError(
+            f"data.spacing resamples volumes: it goes with data.view=volumes. Received: data.view={settings.view}"
+        )
+    found = find(place)
+    facts, broken = _inspected(found.images)
+    # Whole masks are read only where nothing can be trained without them.
+    bare = not settings.labels and not pathlib.Path(place, labels.NAME).is_file()
+    checked = masks.check(found.masks, {found.owners.get(name, name): facts[name] for name in facts}, values=bare)
+    by_path = {str(found.images[name]): each for name, each in facts.items()}
+    unlabelled = labelling.Unlabelled(
+        name=errors.printable(_stem(pathlib.Path(place).resolve().name)).lower().replace(" ", "_"),
+        root=found.root,
+        items=tuple(_items(found, facts, settings.view)),
+        images=NiftiImages(by_path, settings.view, spacing),
+        patients_known=True,
+        notes=tuple(_notes(found, facts)),
+        problems=(*broken, *found.problems, *checked),
+    )
+    return labelling.labelled(unlabelled, place, settings)
+
+
+def find(place: str) -> Found:
+    """Finds images and masks by their names.
+
+    Raises:
+        DataError: There is no such place, or no NIfTI file in it.
+    """
+    root = pathlib.Path(place)
+    if not root.exists():
+        raise errors.DataError(f"nifti: needs a folder or a file that exists. Received: {errors.printable(place)!r}")
+    if not root.is_dir():
+        return Found({_stem(root.name): root}, root.parent)
+    for images, mask_folder in MASK_FOLDERS:
+        if (root / images).is_dir() and (root / mask_folder).is_dir():
+            found = _paired(_below(root / images), _below(root / mask_folder), root)
+            break
+    else:
+        found = _beside(_below(root), root)
+    if not found.images:
+        raise errors.DataError(f"nifti: needs a folder with .nii or .nii.gz. Received: {errors.printable(place)!r}")
+    return found
+
+
+def _below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the files that are NIfTI by their names, hidden ones and linked folders left aside."""
+    found = {}
+    for directory, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                path = pathlib.Path(directory, name)
+                found[_stem(path.relative_to(folder).as_posix())] = path
+    return found
+
+
+def _stem(name: str) -> str:
+    """Returns a name without .nii or .nii.gz.
+
+    >>> _stem("a/one.nii.gz"), _stem("one.2.nii")
+    ('a/one', 'one.2')
+    """
+    for ending in (".nii.gz", ".nii", ".hdr"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _paired(images: Mapping[str, pathlib.Path], drawn: Mapping[str, pathlib.Path], root: pathlib.Path) -> Found:
+    owners = {name: name if name in drawn else _CHANNEL.sub("", name) for name in images}
+    alone = [cases.Problem(str(images[name]), "unpaired", "an image without a mask") for name in images]
+    lost = {name: cases.Problem(str(path), "unpaired", "a mask without an image") for name, path in drawn.items()}
+    problems = [one for one, name in zip(alone, images, strict=True) if owners[name] not in drawn]
+    problems += [one for name, one in lost.items() if name not in set(owners.values())]
+    return Found(images, root, drawn, owners, tuple(problems))
+
+
+def _beside(found: Mapping[str, pathlib.Path], root: pathlib.Path) -> Found:
+    """Takes `NAME_labels` for the mask of `NAME`; where there is one such pair, every file so named is a mask."""
+    base = {name: name.removesuffix(end) for name in found for end in MASK_ENDINGS if name.endswith(end)}
+    used = {name.removeprefix(of) for name, of in base.items() if of in found}
+    drawn = {name: of for name, of in base.items() if name.removeprefix(of) in used}
+    images = {name: path for name, path in found.items() if name not in drawn}
+    return _paired(images, {of: found[name] for name, of in drawn.items()}, root) if drawn else Found(found, root)
+
+
+def _inspected(
+    images: Mapping[str, pathlib.Path],
+) -> tuple[dict[str, dict[str, Any]], tuple[cases.Problem, ...]]:
+    """Returns what the images say of themselves, and those that cannot be read; several are read at a time."""
+    facts, broken = {}, []
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        for name, look in zip(images, pool.map(masks.look, images.values()), strict=True):
+            if isinstance(look, errors.BadInputError):
+                broken.append(cases.Problem(look.path, "unreadable", look.reason))
+            else:
+                facts[name] = look
+    return facts, tuple(broken)
+
+
+def _items(found: Found, facts: Mapping[str, Mapping[str, Any]], view: str) -> Iterator[labelling.Item]:
+    for name, each in facts.items():
+        path, patient = found.images[name], _patient(found.owners.get(name, name))
+        file, place = f"{name}{path.name[len(_stem(path.name)) :]}", path.relative_to(found.root).as_posix()
+        count = each["times"] if view == "volumes" else each["times"] * each["shape"][0]
+        for frame in [None] if view == "volumes" and count == 1 else range(count):
+            ending = "" if frame is None else f"#{frame}"
+            case = cases.Case(file + ending, str(path), patient, frame=frame)
+            known = dict.fromkeys((file + ending, place + ending, file, place))
+            rows = tuple({"path": each, "case_id": each, "patient_id": patient} for each in known)
+            yield labelling.Item(case, rows)
+
+
+def _patient(name: str) -> str:
+    """Returns whose volume it is: the subject that BIDS names it after, else nobody but itself."""
+    subject = _SUBJECT.search(name)
+    return subject[1] if subject else name
+
+
+def _notes(found: Found, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield "NIfTI files name no patients: the volumes of one file, or of one BIDS subject, count as one patient's."
+    if found.masks:
+        yield f"{len(found.masks)} masks were found; they make no classes, which come from a table (data.labels)."
+    said = [note for each in facts.values() for note in each["notes"]]
+    for note in dict.fromkeys(said):
+        yield f"{said.count(note)} of {len(facts)} files: {note}"
+    yield from _others(facts)
+
+
+def _others(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Names the volumes whose voxel size is not the others'."""
+    for name, size, usual in masks.odd_ones({name: masks.voxel_size(each) for name, each in facts.items()}):
+        yield f"{errors.printable(name)} has voxels of {size} mm where most have {usual} mm."
