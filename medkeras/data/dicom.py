@@ -90,13 +90,18 @@ def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
             f"dicom: needs a DICOM image, or a folder with some. Received: {errors.printable(place)!r} "
             f"({len(found.problems)} DICOM files that cannot be read, {found.others} without an image)"
         )
+    return items(found, settings)
+
+
+def items(found: Found, settings: config.DataConfig) -> labelling.Unlabelled:
+    """Makes cases of what was found: images, or series as volumes."""
     view = _volumes if settings.view == "volumes" else _slices
-    items, images, problems, notes = view(found, settings)
+    members, images, problems, notes = view(found, settings)
     known = {name: patient_of(facts) for name, facts in found.files.items()}
     return labelling.Unlabelled(
-        name=errors.printable(pathlib.Path(place).resolve().stem).lower().replace(" ", "_"),
+        name=errors.printable(found.root.resolve().name).lower().replace(" ", "_"),
         root=found.root,
-        items=tuple(items),
+        items=tuple(members),
         images=images,
         patients_known=any(known.values()),
         notes=(*_notes(found, known), *notes),

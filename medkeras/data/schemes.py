@@ -44,16 +44,13 @@ def load(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] 
         UserError: There is no key.
     """
     case_set = read(settings, seed=seed, key=key)
-    refuse_unreadable(case_set, settings)
-    if not case_set.classes and settings.source.partition(":")[0] in MEDICAL:
-        raise errors.DataError(
-            "Training needs labels: data.labels names their table, else it is labels.csv in the folder, else folders "
-            "are classes. Received: images without any"
-        )
+    refuse_unusable(case_set, settings)
     if len(case_set.classes) < 2 and not case_set.multilabel:
         raise errors.DataError(f"A classifier needs two classes or more. Received: {', '.join(case_set.classes)}")
     if not case_set.classes:
         raise errors.DataError("A classifier needs a class that some case has. Received: cases without any label")
+    if settings.leakage == "drop":
+        case_set = split.without_shared_patients(case_set)
     return split.complete(case_set, validation=settings.validation, test=settings.test, seed=seed)
 
 
@@ -69,13 +66,22 @@ def read(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] 
     return pseudonymised(case_set, secret or pseudonyms.load_key(None))
 
 
-def refuse_unreadable(case_set: cases.CaseSet, settings: config.DataConfig) -> None:
-    """Holds `data.on_error` and `data.max_errors` against the files that could not be read when cases were made.
+def refuse_unusable(case_set: cases.CaseSet, settings: config.DataConfig) -> None:
+    """Refuses what can be audited, and neither trained on nor evaluated.
 
     Raises:
-        BadInputError: There is one and `data.on_error` is `raise`.
-        DataError: There are more than `data.max_errors` allows.
+        BadInputError: A file could not be read when cases were made, and `data.on_error` is `raise`.
+        DataError: More files than `data.max_errors` allows could not be read, or there are no labels.
     """
+    _refuse_unreadable(case_set, settings)
+    if not case_set.classes and settings.source.partition(":")[0] in MEDICAL:
+        raise errors.DataError(
+            "Images need labels: data.labels names their table, else it is labels.csv in the folder, else folders "
+            "are classes. Received: images without any"
+        )
+
+
+def _refuse_unreadable(case_set: cases.CaseSet, settings: config.DataConfig) -> None:
     broken = [problem for problem in case_set.problems if problem.kind == "unreadable"]
     if broken and settings.on_error == "raise":
         more = f" (and {len(broken) - 1} more files)" if len(broken) > 1 else ""

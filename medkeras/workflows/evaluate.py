@@ -12,7 +12,7 @@ from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes, split
 from medkeras.evaluation import predictions
 from medkeras.export import card
-from medkeras.workflows import failing, opening, publishing, terminal
+from medkeras.workflows import failing, fitting, opening, publishing, terminal
 
 _LABELS = {False: "one label a case", True: "any number of labels a case"}
 
@@ -56,6 +56,7 @@ def evaluate(
     _refuse_models(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data = prepare.prepare(case_set, settings.data, canvas=opened.canvas, folder=folder, track=terminal.track)
+    fitting.refuse_other_data(opened, settings.data.source, data)
     return Evaluated(folder, _evaluate(opened, data, folder))
 
 
@@ -85,7 +86,9 @@ def _refuse_models(folder: pathlib.Path) -> None:
 
 def _test_cases(opened: opening.Opened, settings: config.Config, key: str | os.PathLike[str] | None) -> cases.CaseSet:
     trained = opened.card.training["settings"]
-    case_set = schemes.read(settings.data, seed=trained["seed"], key=key)
+    given = opened.viewing(settings.data)
+    case_set = schemes.read(given, seed=trained["seed"], key=key)
+    schemes.refuse_unusable(case_set, given)
     if not any(case.split == "test" for case in case_set.cases):
         if not _are_the_trained_ones(case_set, opened):
             whole = [dataclasses.replace(case, split="test") for case in case_set.cases]

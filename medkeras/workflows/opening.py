@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 
-from medkeras import errors
+from medkeras import config, errors
 from medkeras.data import store
 from medkeras.export import card, saved_model, versions
 from medkeras.tasks import classification
@@ -21,6 +21,12 @@ class Opened:
     task: classification.Classification
     canvas: store.Canvas
     served: saved_model.Served
+
+    def viewing(self, settings: config.DataConfig) -> config.DataConfig:
+        """Returns settings under which a case is what it was in the training: a slice, or a volume of a spacing."""
+        trained = self.card.training["settings"]
+        kept = {name: trained.get(f"data.{name}", getattr(settings, name)) for name in ("view", "spacing")}
+        return dataclasses.replace(settings, **kept)
 
 
 def locate(model: str | os.PathLike[str]) -> pathlib.Path:

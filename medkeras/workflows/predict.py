@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
-from medkeras import errors
-from medkeras.data import cases, files, folder
+from medkeras import config, errors
 from medkeras.evaluation import report
-from medkeras.workflows import opening, predicting, terminal
+from medkeras.workflows import fitting, opening, predicting, questions, terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Answer:
     """The answer for one file.
 
     Attributes:
-        path: The file.
+        path: The file, `#` and the frame after it where it holds several; or the folder of a series.
         probabilities: float32 `[K]`, or None if the file could not be read.
         error: Why it could not be read, or empty.
     """
@@ -74,6 +72,8 @@ def predict(
 ) -> Predicted:
     """Answers for files, and for every image below folders; a file that cannot be read spoils no other.
 
+    A DICOM file of several frames is answered for frame by frame, by a model of volumes series by series.
+
     Args:
         model: Folder of a version, or of a model: then its newest version.
         inputs: Files and folders.
@@ -83,61 +83,42 @@ def predict(
         UserError: The model cannot be used, or no input is there.
     """
     opened = opening.open_model(model)
-    paths = _paths(inputs)
-    names = _heatmap_names(paths) if heatmaps else {}
+    asked = questions.expand(inputs, opened.viewing(config.DataConfig()))
+    names = questions.stems(asked) if heatmaps else {}
     if heatmaps:
-        _refuse_overwriting(paths, heatmaps, names)
+        _refuse_overwriting(asked, heatmaps, names)
         pathlib.Path(heatmaps).mkdir(parents=True, exist_ok=True)
-    source = files.FileImages()
     answers = []
-    for path in terminal.track(paths, len(paths), "Predicting"):
+    for one in terminal.track(asked, len(asked), "Predicting"):
         try:
-            image = source.read(cases.Case(case_id=str(path), path=str(path), patient_id=""), opened.canvas.channels)
-            opened.canvas.require(path, image.dtype.name)
+            image = _image(opened, one)
         except errors.BadInputError as error:
-            answers.append(Answer(str(path), None, error.reason))
+            answers.append(Answer(one.name, None, error.reason))
             continue
         if heatmaps:
             outputs = opened.served.explain(image[np.newaxis])
-            _save_overlay(pathlib.Path(heatmaps, names[path]), image, outputs["heatmap"][0, ..., 0])
+            _save_overlay(pathlib.Path(heatmaps, names[one.name]), one, image, outputs["heatmap"][0, ..., 0])
         else:
             outputs = opened.served.predict(image[np.newaxis])
-        answers.append(Answer(str(path), outputs["probabilities"][0]))
+        answers.append(Answer(one.name, outputs["probabilities"][0]))
     return Predicted(opened.task.classes, opened.task.multilabel, tuple(answers))
 
 
-def _paths(inputs: Sequence[str | os.PathLike[str]]) -> list[pathlib.Path]:
-    found = list(_expand(inputs))
-    if not found:
-        raise errors.DataError("predict needs --input, image files or folders that hold some. Received: none")
-    return found
-
-
-def _expand(inputs: Sequence[str | os.PathLike[str]]) -> Iterator[pathlib.Path]:
-    for given in filter(None, (os.fspath(each) for each in inputs)):
-        if os.path.isdir(given):
-            yield from folder.image_paths(given)
-        else:
-            yield pathlib.Path(given)
-
-
-def _heatmap_names(paths: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
-    """Returns a file name for each path: its own, numbered where two files share one."""
-    names: dict[pathlib.Path, str] = {}
-    taken: set[str] = set()
-    for path in dict.fromkeys(paths):
-        stem = errors.printable(path.stem)
-        candidates = itertools.chain((stem,), (f"{stem}-{number}" for number in itertools.count(2)))
-        name = next(name for name in candidates if name not in taken)
-        taken.add(name)
-        names[path] = f"{name}.png"
-    return names
+def _image(opened: opening.Opened, one: questions.Question) -> np.ndarray:
+    """Returns the stored values that a question is about; raises `BadInputError` where the model cannot answer it."""
+    if one.images is None:
+        raise errors.BadInputError(one.case.path, one.fault)
+    header = one.images.header(one.case)
+    fitting.refuse_other_kind(opened, one.case.path, header)
+    image = one.images.read(one.case, opened.canvas.channels)
+    fitting.refuse_other_scale(opened, one.case.path, (float(image.min()), float(image.max())))
+    return image
 
 
 def _refuse_overwriting(
-    paths: Sequence[pathlib.Path], heatmaps: str | os.PathLike[str], names: Mapping[pathlib.Path, str]
+    asked: Sequence[questions.Question], heatmaps: str | os.PathLike[str], names: Mapping[str, str]
 ) -> None:
-    inputs = {os.path.realpath(path): path for path in paths}
+    inputs = {os.path.realpath(one.case.path) for one in asked}
     for name in names.values():
         if os.path.realpath(os.path.join(heatmaps, name)) in inputs:
             raise errors.DataError(
@@ -146,5 +127,5 @@ def _refuse_overwriting(
             )
 
 
-def _save_overlay(path: pathlib.Path, image: np.ndarray, heatmap: np.ndarray) -> None:
-    Image.fromarray(report.overlay(predicting.displayable(image), heatmap)).save(path)
+def _save_overlay(path: pathlib.Path, one: questions.Question, image: np.ndarray, heatmap: np.ndarray) -> None:
+    Image.fromarray(report.overlay(predicting.displayable(image, one.case), heatmap)).save(path)

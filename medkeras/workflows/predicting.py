@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from medkeras.data import cases, order, pipeline, store
+from medkeras import errors
+from medkeras.data import cases, guard, headers, order, pipeline, store
+from medkeras.data.readers import dicom
 from medkeras.evaluation import predictions, report
 from medkeras.export import saved_model
 from medkeras.workflows import terminal
@@ -41,20 +44,34 @@ def worst_mistakes(
         return []
     (batch,) = images.attach(tf.data.Dataset.from_tensors({"index": chosen}))
     heatmaps = served.explain(batch["image"])["heatmap"]
-    pictures = [displayable(image) for image in batch["image"].numpy()]
+    rows = chosen.tolist()
+    pictures = [displayable(image, images.cases[row]) for row, image in zip(rows, batch["image"].numpy(), strict=True)]
     return [
         _mistake(table, images.cases[row], row, picture, heatmap[..., 0])
-        for row, picture, heatmap in zip(chosen.tolist(), pictures, heatmaps, strict=True)
+        for row, picture, heatmap in zip(rows, pictures, heatmaps, strict=True)
     ]
 
 
-def displayable(image: np.ndarray) -> np.ndarray:
-    """Returns uint8 `[H, W, C]`: 8-bit values as they are, others stretched from lowest to highest."""
+def displayable(image: np.ndarray, case: cases.Case) -> np.ndarray:
+    """Returns uint8 `[H, W, C]` to look at.
+
+    DICOM goes through its first window, 8-bit values stay as they are, others are stretched from lowest to highest.
+    """
+    if _is_dicom(case):
+        facts = guard.inspect("dicom", case.path)
+        return dicom.voi(image[..., : facts["channels"]], facts)
     if image.dtype == np.uint8:
         return image
     low, high = float(image.min()), float(image.max())
     scaled = (image.astype(np.float32) - low) / (high - low) if high > low else np.zeros(image.shape)
     return np.rint(scaled * 255).astype(np.uint8)
+
+
+def _is_dicom(case: cases.Case) -> bool:
+    try:
+        return os.path.isfile(case.path) and headers.identify(case.path) == "DICOM"
+    except errors.BadInputError:
+        return False
 
 
 def _surest_errors(table: predictions.Predictions) -> np.ndarray:

@@ -167,7 +167,7 @@ def test_patients_folders_are_not_classes(study) -> None:
     assert (len(found.cases), found.classes, {case.label for case in found.cases}) == (8, (), {""})
     assert "No labels were found" in found.notes[-1]
     settings = config.Config().override({"data.source": f"dicom:{study}"})
-    with pytest.raises(errors.DataError, match="Training needs labels"):
+    with pytest.raises(errors.DataError, match="Images need labels"):
         schemes.load(settings.data, seed=0)
 
 
@@ -211,13 +211,13 @@ def test_unreadable_files_stop_a_training_unless_they_may_be_skipped(study, limi
     case_set = load(study)
     settings = config.Config().override({"data.max_errors": limit}).data
     with pytest.raises(errors.BadInputError, match=r"broken.dcm: .*data.on_error=skip"):
-        schemes.refuse_unreadable(case_set, settings)
+        schemes.refuse_unusable(case_set, settings)
     skipping = config.Config().override({"data.max_errors": limit, "data.on_error": "skip"}).data
     if stops:
         with pytest.raises(errors.DataError, match="At most 5.0% of the files may be unreadable"):
-            schemes.refuse_unreadable(case_set, skipping)
+            schemes.refuse_unusable(case_set, skipping)
     else:
-        schemes.refuse_unreadable(case_set, skipping)
+        schemes.refuse_unusable(case_set, skipping)
 
 
 def test_frames_are_cases(tmp_path) -> None:
