@@ -135,6 +135,8 @@ def _range(form: forms.Form, lines: tuple[Line, ...]) -> tuple[float, float]:
     if form.real:
         return -math.inf, math.inf
     ends = [slope * end + intercept for slope, intercept in set(lines) for end in (form.lowest, form.highest)]
+    if not max(map(abs, ends)) <= np.finfo(np.float32).max:
+        raise headers.RefusalError("rescaled values lie within the range of float32")
     return min(ends), max(ends)
 
 

@@ -22,6 +22,7 @@ PREAMBLE = 132
 # A header of more bytes is refused: the largest of an enhanced object takes some megabytes.
 MAX_HEADER = 2**27
 MAX_INFLATED = 2**27
+_STEP = 2**20
 _EXECUTABLES = (b"MZ", b"\x7fELF", b"#!", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"PK\x03\x04")
 _UID = re.compile(r"[0-9.]{1,64}")
 
@@ -95,14 +96,22 @@ def _declared(syntax: str) -> scan.Encoding:
 
 def _inflate(data: scan.Buffer, start: int) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = bytearray()
     try:
-        inflated = inflater.decompress(data[start:], MAX_INFLATED)
+        for position in range(start, len(data), _STEP):
+            part = data[position : position + _STEP]
+            # Step by step, since a result of unknown size is allocated twice over.
+            while part and not inflater.eof:
+                inflated += inflater.decompress(part, _STEP)
+                part = inflater.unconsumed_tail
+                if len(inflated) > MAX_INFLATED:
+                    raise headers.RefusalError(f"a deflated data set is at most {MAX_INFLATED} bytes long")
+        inflated += inflater.flush()
     except zlib.error:
         raise headers.RefusalError("the deflated data set is damaged") from None
     if not inflater.eof:
-        reason = f"at most {MAX_INFLATED} bytes long" if len(inflated) == MAX_INFLATED else "complete"
-        raise headers.RefusalError(f"a deflated data set is {reason}")
-    return inflated
+        raise headers.RefusalError("a deflated data set is complete")
+    return bytes(inflated)
 
 
 def _parse(data: scan.Buffer, layout: scan.Layout) -> pydicom.Dataset:
