@@ -74,6 +74,7 @@ def prepare(
     readable = [case for case in case_set.cases if case.case_id in headers]
     _judge(broken, case_set, settings)
     _refuse_empty_splits(case_set, readable)
+    _refuse_mixed_views(list(headers.values()), canvas)
     units = _units(readable, headers)
     canvas = canvas or _canvas(list(headers.values()), settings)
     policy = _cache_policy(settings.cache, canvas, len(readable))

@@ -158,10 +158,10 @@ class _Reader:
 
     def __call__(self, index: tf.Tensor) -> tf.Tensor:
         """Returns the canvas at `index`, `[H, W, C]` or `[D, H, W, C]`, inside `Dataset.map`."""
-        if self._all_native:
-            image = self._in_graph(index)
-        elif not self._any_native:
+        if not self._any_native:
             image = self._on_host(index)
+        elif self._all_native:
+            image = self._in_graph(index)
         else:
             image = tf.cond(self._native[index], lambda: self._in_graph(index), lambda: self._on_host(index))
         return tf.ensure_shape(image, self.canvas.shape)

@@ -22,7 +22,7 @@ def check(settings: config.Config) -> None:
     """Refuses what no data set could make right, before anything slow begins.
 
     Raises:
-        ConfigError: The network or the intensity window is unknown, or the name is no folder's.
+        ConfigError: The network or the intensity window is unknown, the name is no folder's, or cases are volumes.
     """
     if (
         pathlib.PurePath(settings.name).name != settings.name
@@ -30,6 +30,8 @@ def check(settings: config.Config) -> None:
         or not settings.name.isprintable()
     ):
         raise errors.ConfigError(f"name is that of one folder. Received: {settings.name!r}")
+    if settings.data.view == "volumes":
+        raise errors.ConfigError("Networks for volumes are to come: train with data.view=slices. Received: volumes")
     if settings.model.name not in (AUTO, *models.MODELS):
         raise errors.ConfigError(errors.unknown("model", settings.model.name, (AUTO, *models.MODELS)))
     _layers(choose_network(settings, (LARGE, LARGE)), channels=3, value_range=(0.0, 255.0))
@@ -56,7 +58,7 @@ def build(settings: config.Config, data: prepare.Prepared, task: classification.
     layers = _layers(settings, channels=data.canvas.channels, value_range=data.value_range, mean=mean, std=std)
     return models.build_model(
         settings.model.name,
-        image_shape=data.canvas.shape,
+        image_shape=(*data.canvas.size, data.canvas.channels),
         preprocessing=layers,
         head=task.head,
         weights=settings.model.weights,

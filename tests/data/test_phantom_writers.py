@@ -81,6 +81,23 @@ def test_nifti_stacks_slices_from_low_to_high(drawn, tmp_path):
     np.testing.assert_allclose(volume.affine @ [19.5, 19.5, 0, 1], [0, 0, stack[0].position_mm, 1], atol=1e-4)
 
 
+@pytest.mark.parametrize(("layout", "ending"), [("dicom", ""), ("nifti", ".nii.gz")])
+def test_scans_come_with_a_table_of_their_labels(drawn, tmp_path, layout, ending):
+    phantom.write(drawn, tmp_path, layout=layout)
+    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    for row, one in zip(rows, drawn[::3], strict=True):
+        assert row == {
+            "path": one.patient_id + ending,
+            "patient_id": one.patient_id,
+            "split": one.split,
+            "label": one.label,
+        }
+        assert (tmp_path / row["path"]).exists()
+    assert all(one.label == drawn[number // 3 * 3].label for number, one in enumerate(drawn))
+
+
 def test_dicom_and_nifti_place_a_pixel_alike(drawn, tmp_path):
     one = drawn[0]
     phantom.write([one], tmp_path, layout="dicom")

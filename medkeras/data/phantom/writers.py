@@ -24,6 +24,8 @@ from medkeras import errors
 from medkeras.data.phantom import generator
 
 COLUMNS = ("case_id", "path", "patient_id", "split", "label", "grade", "treatment", "age", "sex", "time", "event")
+LABEL_COLUMNS = ("path", "patient_id", "split", "label")
+"""Of `labels.csv` beside DICOM series and NIfTI volumes."""
 DICOM_SCALE = 16
 """Stored value of a DICOM file for one grey level of the 8-bit image."""
 
@@ -74,7 +76,8 @@ def write(slices: Iterable[generator.PhantomSlice], directory: str | pathlib.Pat
         directory: Where to write; files of the same name are replaced.
         layout: `folder`: `SPLIT/CLASS/CASE.png`; `csv`: `cases.csv`, `images/CASE.png` and `masks/CASE.png` (0 none,
             1 core, 2 oedema); `dicom`: `PATIENT/CASE.dcm`, one series a patient; `nifti`: `PATIENT.nii.gz` and
-            `PATIENT_labels.nii.gz`, float32 and uint8 volumes.
+            `PATIENT_labels.nii.gz`, float32 and uint8 volumes. These two come with `labels.csv`, a row a patient:
+            `path` (the folder, or the volume), `patient_id`, `split`, `label`.
 
     Raises:
         UserError: The layout is unknown, or a NIfTI volume has unevenly spaced slices.
@@ -102,7 +105,9 @@ def _write_csv(slices: Iterable[generator.PhantomSlice], directory: pathlib.Path
 
 
 def _write_dicom(slices: Iterable[generator.PhantomSlice], directory: pathlib.Path) -> None:
+    rows = []
     for patient_id, stack in _by_patient(slices):
+        rows.append(_label_row(patient_id, stack))
         folder = directory / patient_id
         folder.mkdir(parents=True, exist_ok=True)
         for number, one in enumerate(stack, start=1):
@@ -112,16 +117,31 @@ def _write_dicom(slices: Iterable[generator.PhantomSlice], directory: pathlib.Pa
             header.file_meta = pydicom.dataset.FileMetaDataset()
             header.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
             header.save_as(folder / f"{one.case_id}.dcm", enforce_file_format=True)
+    _write_labels(rows, directory)
 
 
 def _write_nifti(slices: Iterable[generator.PhantomSlice], directory: pathlib.Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
+    rows = []
     for patient_id, stack in _by_patient(slices):
         affine = _affine(stack)
+        rows.append(_label_row(f"{patient_id}.nii.gz", stack))
         for name, planes in (("", [one.image for one in stack]), ("_labels", [one.mask for one in stack])):
             volume = nibabel.Nifti1Image(np.stack([plane.T for plane in planes], axis=-1), affine)
             volume.header.set_xyzt_units("mm")
             nibabel.save(volume, directory / f"{patient_id}{name}.nii.gz")
+    _write_labels(rows, directory)
+
+
+def _label_row(path: str, stack: list[generator.PhantomSlice]) -> tuple[str, ...]:
+    """Returns a row of `LABEL_COLUMNS`: the slices of a patient share the label."""
+    return path, stack[0].patient_id, stack[0].split, stack[0].label
+
+
+def _write_labels(rows: Iterable[tuple[str, ...]], directory: pathlib.Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([LABEL_COLUMNS, *rows])
 
 
 def _by_patient(slices: Iterable[generator.PhantomSlice]) -> Iterator[tuple[str, list[generator.PhantomSlice]]]:
