@@ -34,9 +34,17 @@ PROCESSES = {
     pydicom.uid.JPEGExtended12Bit: (0xC0, 0xC1),
     pydicom.uid.JPEGLossless: (0xC3,),
     pydicom.uid.JPEGLosslessSV1: (0xC3,),
-    **dict.fromkeys(pydicom.uid.JPEGLSTransferSyntaxes, (0xF7,)),
-    **dict.fromkeys(pydicom.uid.JPEG2000TransferSyntaxes, (0x51,)),
+    pydicom.uid.JPEGLSLossless: (0xF7,),
+    pydicom.uid.JPEGLSNearLossless: (0xF7,),
+    pydicom.uid.JPEG2000Lossless: (0x51,),
+    pydicom.uid.JPEG2000: (0x51,),
+    pydicom.uid.HTJ2KLossless: (0x51,),
+    pydicom.uid.HTJ2KLosslessRPCL: (0x51,),
+    pydicom.uid.HTJ2K: (0x51,),
 }
+# A frame of more bytes than LARGE that shrinks by more than MAX_RATIO holds no picture.
+LARGE = 2**25
+MAX_RATIO = 2000
 _JPEG = (0xC0, 0xC1, 0xC3)
 LOSSY = (
     pydicom.uid.JPEGBaseline8Bit,
@@ -65,6 +73,8 @@ def frame(data: bytes, syntax: str, form: forms.Form) -> np.ndarray:
     Raises:
         RefusalError: The frame contradicts the data set, or cannot be decoded.
     """
+    if _is_bomb(data, form):
+        raise headers.RefusalError(f"a large frame takes at least a byte in {MAX_RATIO}. Received: {len(data)} bytes")
     if syntax == RLE:
         return native.masked(_decoded(rle.decode, data, form), form)
     found = compare(data, syntax, form)
@@ -99,6 +109,11 @@ def compare(data: bytes, syntax: str, form: forms.Form) -> codestream.Header:
             f"a compressed sample fits the {form.allocated} bits allocated. Received: {found.precision} bits"
         )
     return found
+
+
+def _is_bomb(data: bytes, form: forms.Form) -> bool:
+    size = form.rows * form.columns * form.samples * max(form.allocated // 8, 1)
+    return size > LARGE and size > MAX_RATIO * len(data)
 
 
 def _ends(data: bytes) -> bool:

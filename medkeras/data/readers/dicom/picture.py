@@ -72,6 +72,11 @@ def open_picture(path: str) -> Picture:
     return _open(path, status.st_mtime_ns, status.st_size, status.st_ino)
 
 
+def forget() -> None:
+    """Forgets the file that was opened last."""
+    _open.cache_clear()
+
+
 @functools.lru_cache(maxsize=1)
 def _open(path: str, *_: int) -> Picture:
     source = sources.open_source(path)

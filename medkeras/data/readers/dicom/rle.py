@@ -19,6 +19,7 @@ import pydicom.encaps
 import pydicom.uid
 from pydicom import pixels as dicom_pixels
 
+from medkeras.data import headers
 from medkeras.data.readers.dicom import form as forms
 
 _HEADER = struct.Struct("<16I")
@@ -27,11 +28,18 @@ _HEADER = struct.Struct("<16I")
 def decode(data: bytes, form: forms.Form) -> np.ndarray:
     """Decodes one frame into cells of `form.allocated` bits, unsigned, `[rows, columns, samples]`."""
     planes = _planes(data, form)
+    if planes is None and len(data) > _longest(form):
+        raise headers.RefusalError("an RLE frame holds no more than its pixels")
     if planes is None:
         return _decode_slowly(data, form)
     size = form.allocated // 8
     cells = np.stack(planes, axis=-1).reshape(form.rows, form.columns, form.samples, size)
     return np.ascontiguousarray(cells[..., ::-1]).view(f"<u{size}")[..., 0]
+
+
+def _longest(form: forms.Form) -> int:
+    """Returns the bytes of a frame that is packed as badly as can be: every byte as a run of its own."""
+    return _HEADER.size + 2 * form.rows * form.columns * form.samples * form.allocated // 8 + 1024
 
 
 def _planes(data: bytes, form: forms.Form) -> list[np.ndarray] | None:
