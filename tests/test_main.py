@@ -152,7 +152,7 @@ TABLES = {
     "a patient in two splits": (
         ["path,label,patient_id,split", "a.png,x,P,train", "b.png,y,P,test", "c.png,y,Q,train"],
         "A patient's cases stay in one split. Received: 'a.png' (train) and 'b.png' (test) of one patient; "
-        "1 cases stand apart from their patient's first one",
+        "1 cases stand apart from their patient's first one; data.leakage=drop takes such cases out of training",
     ),
 }
 

@@ -105,21 +105,20 @@ def _detail(each: shortcuts.Shortcut) -> dict[str, Any]:
 
 
 def _invalidating(found: Findings) -> Iterator[str]:
-    for name, copies in (("identical pictures", found.exact), ("near copies", found.near)):
+    for name, copies in _kinds(found):
         across = [group for group in copies.groups if group.across_splits]
         if across:
-            yield f"{_number(len(across), 'group')} of {name} {_stand(across)} in two splits: {groups.spread(across)}."
+            yield f"Groups of {name} in two splits: {len(across):,} ({groups.spread(across)})."
         odd = [group for group in copies.groups if group.conflicting and group.splits & {"test", "validation"}]
         if odd:
-            yield (
-                f"{_number(len(odd), 'group')} of {name} that {_reach(odd)} into the test or validation split "
-                f"{_carry(odd)} two labels."
-            )
+            yield f"Groups of {name} with two labels, test or validation among them: {len(odd):,}."
     if found.patients:
-        owned = sum(map(len, found.patients.values()))
-        count = len(found.patients)
-        yield f"{_number(count, 'patient')} {'stands' if count == 1 else 'stand'} in two splits, with {owned} cases."
+        yield f"Patients in two splits: {len(found.patients):,}, with {sum(map(len, found.patients.values())):,} cases."
     yield from _unseen_classes(found.case_set)
+
+
+def _kinds(found: Findings) -> tuple[tuple[str, groups.Copies], ...]:
+    return ("identical pictures", found.exact), ("near copies", found.near)
 
 
 def _unseen_classes(case_set: cases.CaseSet) -> Iterator[str]:
@@ -134,18 +133,18 @@ def _unseen_classes(case_set: cases.CaseSet) -> Iterator[str]:
 
 
 def _warnings(found: Findings) -> Iterator[str]:
-    if found.unreadable:
-        yield f"{_number(len(found.unreadable), 'file')} cannot be read."
-    for kind, what in (("unpaired", "without an image or without a label"), ("series", "in series of slices")):
-        if problems := found.of_kind(kind):
-            yield f"{_number(len(problems), 'problem' if kind == 'series' else 'file')} {what}."
-    for name, copies in (("identical pictures", found.exact), ("near copies", found.near)):
+    for what, count in (
+        ("Files that cannot be read", len(found.unreadable)),
+        ("Images without a label, or labels without an image", len(found.of_kind("unpaired"))),
+        ("Faults of series of slices", len(found.of_kind("series"))),
+    ):
+        if count:
+            yield f"{what}: {count:,}."
+    for name, copies in _kinds(found):
         within = [group for group in copies.groups if not group.across_splits]
+        odd = sum(group.conflicting for group in within)
         if within:
-            yield f"{_number(len(within), 'group')} of {name} within a split: they count several times."
-        odd = [group for group in within if group.conflicting]
-        if odd:
-            yield f"{_number(len(odd), 'group')} of {name} within a split {_carry(odd)} two labels."
+            yield f"Groups of {name} within a split: {len(within):,}{f', {odd:,} with two labels' if odd else ''}."
     for each in found.shortcuts:
         if each.warns:
             yield (
@@ -154,22 +153,6 @@ def _warnings(found: Findings) -> Iterator[str]:
             )
     for kind, members in found.suspects.items():
         if members:
-            yield f"Suspects, {kind.replace('_', ' ')}: {_number(len(members), 'picture')} to look at."
+            yield f"Pictures that may be wrong, {kind.replace('_', ' ')}: {len(members):,}."
     if not found.case_set.patients_known:
         yield "The data name no patients: whether one patient stands in two splits cannot be told."
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _stand(members: Sequence[object]) -> str:
-    return "stands" if len(members) == 1 else "stand"
-
-
-def _reach(members: Sequence[object]) -> str:
-    return "reaches" if len(members) == 1 else "reach"
-
-
-def _carry(members: Sequence[object]) -> str:
-    return "carries" if len(members) == 1 else "carry"

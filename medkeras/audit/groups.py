@@ -7,10 +7,30 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from medkeras.audit import counting, survey
-from medkeras.data import cases
+from medkeras.audit import counting, fingerprints, survey
+from medkeras.data import cases, split
+
+
+class Seen(Protocol):
+    """A case and its fingerprint: a record of a survey is one."""
+
+    @property
+    def case(self) -> cases.Case:
+        """The case."""
+
+    @property
+    def fingerprint(self) -> fingerprints.Fingerprint:
+        """What its copies are known by."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Look:
+    """A case and its fingerprint, and nothing else."""
+
+    case: cases.Case
+    fingerprint: fingerprints.Fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +137,7 @@ class Copies:
         }
 
 
-def copies(records: Sequence[survey.Record]) -> tuple[Copies, Copies]:
+def copies(records: Sequence[Seen]) -> tuple[Copies, Copies]:
     """Returns the groups of identical pictures, and those of near copies."""
     owned: dict[bytes, list[cases.Case]] = {}
     for record in records:
@@ -138,10 +158,26 @@ def conflicting(members: Iterable[cases.Case]) -> bool:
 
 
 def spread(found: Sequence[Group]) -> str:
-    """Returns how many cases of the groups stand in each split, as in `12 of train, 9 of test`."""
+    """Returns how many cases of the groups stand in each split, as in `cases: 12 train, 9 test`."""
     counter = collections.Counter(case.split for group in found for case in group.members)
-    rows = [f"{counter[split]:,} of {split or counting.NO_SPLIT}" for split in (*cases.SPLITS, "") if counter[split]]
-    return "cases " + ", ".join(rows)
+    rows = [f"{counter[name]:,} {name or counting.NO_SPLIT}" for name in (*cases.SPLITS, "") if counter[name]]
+    return "cases: " + ", ".join(rows)
+
+
+def to_drop(exact: Copies, near: Copies) -> dict[str, list[str]]:
+    """Returns the cases to leave out so that no copies stand in two splits, by split; test never loses a case.
+
+    Identical cases: all but those in the latest split of their group. Near copies: of each pair, the one in the
+    earlier split; what is alike by way of a third case alone may stay.
+    """
+    gone: dict[str, cases.Case] = {}
+    for group in exact.groups:
+        latest = max((case.split for case in group.members), key=split.KEEPS.index)
+        gone |= {case.case_id: case for case in group.members if case.split != latest}
+    for pair in (pair for group in near.groups for pair in group.pairs if pair.across_splits):
+        earlier = min(pair.first, pair.second, key=lambda case: split.KEEPS.index(case.split))
+        gone[earlier.case_id] = earlier
+    return by_split(gone.values())
 
 
 def patients_across_splits(case_set: cases.CaseSet) -> dict[str, list[cases.Case]]:

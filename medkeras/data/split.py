@@ -14,6 +14,9 @@ from medkeras import errors
 from medkeras.data import cases
 
 NO_PATIENTS = "The data name no patients: every case counts as a patient of its own."
+KEEPS = ("", "train", "validation", "test")
+"""Where cases that belong together stand in two splits, the later one keeps its own."""
+
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -63,6 +66,29 @@ def complete(case_set: cases.CaseSet, *, validation: float, test: float, seed: i
     result = case_set.replace_cases(rows, *notes)
     _refuse_unlearnable(result)
     return result
+
+
+def without_shared_patients(case_set: cases.CaseSet) -> cases.CaseSet:
+    """Returns the set with each patient in one split: test keeps its cases, then validation, and training loses.
+
+    The cases that are gone stand among the problems, of kind `leakage`.
+    """
+    if not case_set.patients_known:
+        return case_set
+    home: dict[str, str] = {}
+    for case in case_set.cases:
+        home[case.patient_id] = max(home.get(case.patient_id, ""), case.split, key=KEEPS.index)
+    gone = [case for case in case_set.cases if case.split != home[case.patient_id]]
+    if not gone:
+        return case_set
+    kept = [case for case in case_set.cases if case.split == home[case.patient_id]]
+    problems = [
+        cases.Problem(case.path, "leakage", f"left out of {case.split or 'training'}: its patient is in "
+                      f"{home[case.patient_id]}") for case in gone
+    ]  # fmt: skip
+    patients = len({case.patient_id for case in gone})
+    note = f"{len(gone)} cases of {patients} patients who stand in a later split too were left out (data.leakage=drop)."
+    return dataclasses.replace(case_set, problems=(*case_set.problems, *problems)).replace_cases(kept, note)
 
 
 def write_csv(case_set: cases.CaseSet, path: str | os.PathLike[str]) -> None:
@@ -129,7 +155,8 @@ def _refuse_shared_patients(case_set: cases.CaseSet) -> None:
         raise errors.DataError(
             f"A patient's cases stay in one split. Received: {errors.printable(one.case_id)!r} "
             f"({one.split or 'no split'}) and {errors.printable(two.case_id)!r} ({two.split or 'no split'}) of one "
-            f"patient; {len(clashes)} cases stand apart from their patient's first one"
+            f"patient; {len(clashes)} cases stand apart from their patient's first one; data.leakage=drop takes such "
+            "cases out of training"
         )
 
 

@@ -84,6 +84,7 @@ class Report:
         settings: The settings of the run, `section.field` to value.
         model_facts: Name to value, such as parameters, input and training time.
         notes: Sentences the reader must see first.
+        data_check: What was found to stand in two splits, a sentence each; None: nobody looked.
         limits: Sentences on what the model must not be used for; the first one also ends the page.
     """
 
@@ -97,6 +98,7 @@ class Report:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     model_facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
+    data_check: Sequence[str] | None = None
     limits: Sequence[str] = ()
 
 
@@ -119,6 +121,7 @@ def render(report: Report) -> str:
         _calibration,
         _training,
         _data,
+        _data_check,
         _model,
         _settings,
         _method,
@@ -339,6 +342,18 @@ def _data(report: Report) -> str:
         rows.append(["Patients", *(f"{report.patient_counts.get(split, 0):,}" for split in report.data_counts)])
     header = ("Class", *map(markup.text, report.data_counts))
     return f'<h2>The data</h2><div class="card">{markup.table(header, rows, numeric=range(1, len(header)))}</div>'
+
+
+def _data_check(report: Report) -> str:
+    if report.data_check is None:
+        return ""
+    items = "".join(f"<li>{markup.text(sentence)}</li>" for sentence in report.data_check)
+    if items:
+        return f'<h2>Data check</h2><div class="note" role="note"><b>Copies and patients</b><ul>{items}</ul></div>'
+    return (
+        '<h2>Data check</h2><div class="card"><p>No copies of a picture were found in two splits, and no patient in '
+        "two.</p></div>"
+    )
 
 
 def _model(report: Report) -> str:

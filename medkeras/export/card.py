@@ -37,6 +37,7 @@ class Card:
             `stored`, the dtypes of the files that it was trained on.
         model: Network, number of parameters, where its weights began.
         training: Data source and fingerprint, counts by split and class, settings, notes.
+        leakage: What of the training data stands in two splits: numbers and sentences, and what was left out for it.
         metrics: The headline metrics of the exported model on the test split.
         files: Relative path to SHA-256 of every file beside the card.
         created: Time of writing, ISO 8601, UTC.
@@ -50,6 +51,7 @@ class Card:
     input: Mapping[str, Any]
     model: Mapping[str, Any]
     training: Mapping[str, Any]
+    leakage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     created: str = ""

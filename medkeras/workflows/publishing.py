@@ -70,6 +70,7 @@ def write_report(
             model_facts=model_facts(model_card),
             # The report says by itself, and at more length, what it means that no patients are known.
             notes=[note for note in data.case_set.notes if note != split.NO_PATIENTS],
+            data_check=model_card.leakage["sentences"] if model_card.leakage else None,
             limits=model_card.limits,
         ),
     )

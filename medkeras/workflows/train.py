@@ -16,7 +16,7 @@ from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
 from medkeras.training import strategy
-from medkeras.workflows import building, failing, learning, publishing, terminal
+from medkeras.workflows import building, failing, gate, learning, publishing, terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +57,16 @@ def train(
     versions.require_writable(workdir)
     strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
     case_set = schemes.load(settings.data, seed=settings.seed, key=key)
-    data = prepare.prepare(case_set, settings.data, folder=workdir, track=terminal.track)
+    data, leakage = gate.prepare_checked(case_set, settings.data, folder=pathlib.Path(workdir))
     settings = building.choose_network(settings, data.canvas.size)
     name = settings.name or f"{case_set.name}-{settings.model.name}"
     base = pathlib.Path(output, name)
     version = _claim_version(base, pathlib.Path(workdir, name))
     run = pathlib.Path(workdir, name, str(version))
     _begin_run(run, settings, data)
+    gate.report(leakage, run)
     with failing.naming_files(data):
-        trained = _learn(settings, data, run)
+        trained = _learn(settings, data, run, leakage)
         with versions.new_version(base, version) as folder:
             metrics = _publish(trained, folder, name=name, version=version)
     return Published(folder=base / str(version), run=run, metrics=metrics)
@@ -77,6 +78,7 @@ class _Trained:
     data: prepare.Prepared
     learner: learning.Learner
     history: list[dict[str, float]]
+    leakage: gate.Leakage
 
 
 def _claim_version(base: pathlib.Path, runs: pathlib.Path) -> int:
@@ -103,7 +105,7 @@ def _begin_run(run: pathlib.Path, settings: config.Config, data: prepare.Prepare
         terminal.say(f"  {name:<11}{', '.join(f'{label} {number}' for label, number in sorted(count.items()))}")
 
 
-def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path) -> _Trained:
+def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path, leakage: gate.Leakage) -> _Trained:
     task = classification.for_training(data.case_set, settings.train)
     augmenter = preprocessor.augmenter_for(settings.augment, value_range=data.value_range)
     with strategy.make_strategy(settings.train.strategy).scope():
@@ -111,7 +113,7 @@ def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path) -
         terminal.say(f"{built.model.name}: {built.model.count_params():,} parameters. {built.weights.sentence}")
         learner = learning.Learner(built, data, task, settings, augmenter, run)
         history = learner.learn()
-    return _Trained(settings, data, learner, history)
+    return _Trained(settings, data, learner, history, leakage)
 
 
 def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int) -> Mapping[str, Any]:
@@ -129,7 +131,7 @@ def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int
     model_card = publishing.describe(
         name=name, version=version, task=learner.task, data=data, network=network, settings=settings.flat()
     )
-    model_card = dataclasses.replace(model_card, metrics=metrics["metrics"])
+    model_card = dataclasses.replace(model_card, metrics=metrics["metrics"], leakage=trained.leakage.to_json())
     publishing.write_report(
         folder, served=served, data=data, table=table, metrics=metrics, model_card=model_card, history=trained.history
     )
