@@ -74,29 +74,25 @@ def load(place: str, settings: config.DataConfig) -> cases.CaseSet:
     Raises:
         DataError: There is no such place, it holds no DICOM image, or the labels cannot be used.
     """
-    unlabelled = read(place, settings)
-    return labelling.labelled(unlabelled, place, settings)
+    data = read(place, settings)
+    if not data.items and all(problem.kind == "unreadable" for problem in data.problems):
+        raise errors.DataError(
+            f"dicom: needs a DICOM image, or a folder with some. Received: {errors.printable(place)!r} "
+            f"({len(data.problems)} DICOM files that cannot be read)"
+        )
+    return labelling.labelled(data, place, settings)
 
 
 def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
     """Reads DICOM files without their labels.
 
     Raises:
-        DataError: There is no such place, or it holds no DICOM image.
+        DataError: There is no such place.
+        ConfigError: `data.spacing` cannot be read, or is asked for where cases are images.
     """
+    spacing = volume.spacing_for(settings)
     found = find(place)
-    if not found.files:
-        raise errors.DataError(
-            f"dicom: needs a DICOM image, or a folder with some. Received: {errors.printable(place)!r} "
-            f"({len(found.problems)} DICOM files that cannot be read, {found.others} without an image)"
-        )
-    return items(found, settings)
-
-
-def items(found: Found, settings: config.DataConfig) -> labelling.Unlabelled:
-    """Makes cases of what was found: images, or series as volumes."""
-    view = _volumes if settings.view == "volumes" else _slices
-    members, images, problems, notes = view(found, settings)
+    members, images, problems, notes = _volumes(found, spacing) if settings.view == "volumes" else _slices(found)
     known = {name: patient_of(facts) for name, facts in found.files.items()}
     return labelling.Unlabelled(
         name=errors.printable(found.root.resolve().name).lower().replace(" ", "_"),
@@ -126,7 +122,7 @@ def find(place: str) -> Found:
     for path, look in zip(paths, looks, strict=True):
         if not isinstance(look, errors.BadInputError):
             found[path.relative_to(root).as_posix()] = look
-        elif look.reason.startswith(_NO_PIXELS):
+        elif look.reason.startswith(_NO_PIXELS) and given.is_dir():
             others += 1
         else:
             problems.append(cases.Problem(str(path), "unreadable", look.reason))
@@ -206,7 +202,7 @@ def _facts_for_labels(name: str, case_id: str, facts: Mapping[str, Any]) -> dict
     }
 
 
-def _slices(found: Found, settings: config.DataConfig) -> tuple[Any, ...]:
+def _slices(found: Found) -> tuple[Any, ...]:
     items, headers_of = [], {}
     for name, facts in found.files.items():
         path = str(found.root / name)
@@ -218,8 +214,7 @@ def _slices(found: Found, settings: config.DataConfig) -> tuple[Any, ...]:
     return items, DicomImages(headers_of), (), ()
 
 
-def _volumes(found: Found, settings: config.DataConfig) -> tuple[Any, ...]:
-    spacing = volume.parse_spacing(settings.spacing)
+def _volumes(found: Found, spacing: volume.Spacing | None) -> tuple[Any, ...]:
     items: list[labelling.Item] = []
     stacks: dict[str, series.Stack] = {}
     problems: list[cases.Problem] = []

@@ -88,18 +88,19 @@ def load(place: str, settings: config.DataConfig) -> cases.CaseSet:
         DataError: There is no such place, it holds no NIfTI file, or the labels cannot be used.
         ConfigError: `data.spacing` cannot be read, or is asked for where cases are slices.
     """
-    spacing = volume.parse_spacing(settings.spacing)
-    if spacing and settings.view != "volumes":
-        raise errors.ConfigError(
-            f"data.spacing resamples volumes: it goes with data.view=volumes. Received: data.view={settings.view}"
-        )
+    return labelling.labelled(read(place, settings), place, settings)
+
+
+def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
+    """Reads NIfTI files without their labels; raises as `load` does."""
+    spacing = volume.spacing_for(settings)
     found = find(place)
     facts, broken = _inspected(found.images)
     # Whole masks are read only where nothing can be trained without them.
     bare = not settings.labels and not pathlib.Path(place, labels.NAME).is_file()
     checked = masks.check(found.masks, {found.owners.get(name, name): facts[name] for name in facts}, values=bare)
     by_path = {str(found.images[name]): each for name, each in facts.items()}
-    unlabelled = labelling.Unlabelled(
+    return labelling.Unlabelled(
         name=errors.printable(_stem(pathlib.Path(place).resolve().name)).lower().replace(" ", "_"),
         root=found.root,
         items=tuple(_items(found, facts, settings.view)),
@@ -108,7 +109,6 @@ def load(place: str, settings: config.DataConfig) -> cases.CaseSet:
         notes=tuple(_notes(found, facts)),
         problems=(*broken, *found.problems, *checked),
     )
-    return labelling.labelled(unlabelled, place, settings)
 
 
 def find(place: str) -> Found:
@@ -124,16 +124,16 @@ def find(place: str) -> Found:
         return Found({_stem(root.name): root}, root.parent)
     for images, mask_folder in MASK_FOLDERS:
         if (root / images).is_dir() and (root / mask_folder).is_dir():
-            found = _paired(_below(root / images), _below(root / mask_folder), root)
+            found = _paired(paths_below(root / images), paths_below(root / mask_folder), root)
             break
     else:
-        found = _beside(_below(root), root)
+        found = _beside(paths_below(root), root)
     if not found.images:
         raise errors.DataError(f"nifti: needs a folder with .nii or .nii.gz. Received: {errors.printable(place)!r}")
     return found
 
 
-def _below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def paths_below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns the files that are NIfTI by their names, hidden ones and linked folders left aside."""
     found = {}
     for directory, folders, names in os.walk(folder):

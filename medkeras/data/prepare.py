@@ -192,7 +192,7 @@ def _units(readable: Sequence[cases.Case], headers: Mapping[str, cases.ImageHead
             for units, case in sorted(first.items())
         )
         raise errors.DataError(f"The values of all images of a data set are in one unit. Received: {received}")
-    return next(iter(first))
+    return next(iter(first), "")
 
 
 def _refuse_mixed_views(headers: Sequence[cases.ImageHeader], canvas: store.Canvas | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from medkeras import config, errors
-from medkeras.data import arrays, cases, dicom, folder, phantom, split, table, tfds
+from medkeras.data import arrays, cases, dicom, folder, nifti, phantom, split, table, tfds
 from medkeras.privacy import pseudonyms
 
 FLAT: Mapping[str, Callable[[str], cases.CaseSet]] = MappingProxyType(
@@ -24,6 +24,7 @@ FLAT: Mapping[str, Callable[[str], cases.CaseSet]] = MappingProxyType(
 MEDICAL: Mapping[str, Callable[[str, config.DataConfig], cases.CaseSet]] = MappingProxyType(
     {
         "dicom": dicom.load,
+        "nifti": nifti.load,
     }
 )
 """Schemes whose cases depend on settings too: labels, slices or volumes, spacing."""

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse
 
-from medkeras import errors
+from medkeras import config, errors
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns world coordinates of NIfTI into those of DICOM, and back."""
@@ -147,6 +147,20 @@ def resample(volume: Volume, spacing: Spacing, *, order: int) -> Volume:
     if whole is not None and values.dtype != whole:
         values = np.floor(values + np.float32(0.5)).astype(whole)
     return Volume(values, affine)
+
+
+def spacing_for(settings: config.DataConfig) -> Spacing | None:
+    """Returns the voxel size in mm along D, H and W that cases are resampled to; None where they stay as stored.
+
+    Raises:
+        ConfigError: `data.spacing` cannot be read, or is asked for where cases are slices.
+    """
+    spacing = parse_spacing(settings.spacing)
+    if spacing and settings.view != "volumes":
+        raise errors.ConfigError(
+            f"data.spacing resamples volumes: it goes with data.view=volumes. Received: data.view={settings.view}"
+        )
+    return spacing
 
 
 def parse_spacing(text: str) -> Spacing | None:

@@ -9,7 +9,9 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from medkeras import config, errors
-from medkeras.data import cases, dicom, files, folder
+from medkeras.data import cases, dicom, files, folder, labelling, nifti
+
+_UNANSWERED = ("unreadable", "series")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +65,13 @@ def _expand(given: str, settings: config.DataConfig) -> Iterator[Question]:
     if os.path.isdir(given):
         yield from map(_file, map(str, folder.image_paths(given)))
         if any(dicom.paths_below(given)):
-            yield from _dicom(given, settings)
+            yield from _medical(dicom.read(given, settings))
+        if nifti.paths_below(pathlib.Path(given)):
+            yield from _medical(nifti.read(given, settings))
     elif os.path.isfile(given) and dicom.is_dicom(pathlib.Path(given)):
-        yield from _dicom(given, settings)
+        yield from _medical(dicom.read(given, settings))
+    elif os.path.isfile(given) and given.lower().endswith(nifti.EXTENSIONS):
+        yield from _medical(nifti.read(given, settings))
     else:
         yield _file(given)
 
@@ -74,13 +80,13 @@ def _file(path: str) -> Question:
     return Question(path, cases.Case(case_id=path, path=path, patient_id=""), files.FileImages())
 
 
-def _dicom(place: str, settings: config.DataConfig) -> Iterator[Question]:
-    found = dicom.find(place)
-    data = dicom.items(found, settings)
+def _medical(data: labelling.Unlabelled) -> Iterator[Question]:
+    """Asks for every case, and for each file and series that none could be made of."""
     for item in data.items:
-        yield Question(str(found.root / item.case.case_id), item.case, data.images)
+        case = item.case
+        yield Question(case.path if case.frame is None else f"{case.path}#{case.frame}", case, data.images)
     answered = {item.case.path for item in data.items}
     for problem in data.problems:
-        if problem.path not in answered:
+        if problem.path not in answered and problem.kind in _UNANSWERED:
             case = cases.Case(case_id=problem.path, path=problem.path, patient_id="")
             yield Question(problem.path, case, None, problem.reason)
