@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medkeras import errors, version
-from medkeras.audit import counting, groups, shortcuts, survey, suspects
+from medkeras.audit import copies, counting, groups, shortcuts, survey, suspects
 from medkeras.data import cases
 
 FORMAT = 1
@@ -32,8 +32,8 @@ class Findings:
 
     case_set: cases.CaseSet
     seen: survey.Survey
-    exact: groups.Copies
-    near: groups.Copies
+    exact: copies.Copies
+    near: copies.Copies
     suspects: Mapping[str, Sequence[suspects.Suspect]]
     shortcuts: Sequence[shortcuts.Shortcut]
     facts: Mapping[str, Mapping[str, str]]
@@ -105,11 +105,11 @@ def _detail(each: shortcuts.Shortcut) -> dict[str, Any]:
 
 
 def _invalidating(found: Findings) -> Iterator[str]:
-    for name, copies in _kinds(found):
-        across = [group for group in copies.groups if group.across_splits]
+    for name, kind in _kinds(found):
+        across = kind.across_splits
         if across:
             yield f"Groups of {name} in two splits: {len(across):,} ({groups.spread(across)})."
-        odd = [group for group in copies.groups if group.conflicting and group.splits & {"test", "validation"}]
+        odd = [group for group in kind.conflicting_labels if {"test", "validation"} & set(group.splits)]
         if odd:
             yield f"Groups of {name} with two labels, test or validation among them: {len(odd):,}."
     if found.patients:
@@ -117,7 +117,7 @@ def _invalidating(found: Findings) -> Iterator[str]:
     yield from _unseen_classes(found.case_set)
 
 
-def _kinds(found: Findings) -> tuple[tuple[str, groups.Copies], ...]:
+def _kinds(found: Findings) -> tuple[tuple[str, copies.Copies], ...]:
     return ("identical pictures", found.exact), ("near copies", found.near)
 
 
@@ -140,9 +140,9 @@ def _warnings(found: Findings) -> Iterator[str]:
     ):
         if count:
             yield f"{what}: {count:,}."
-    for name, copies in _kinds(found):
-        within = [group for group in copies.groups if not group.across_splits]
-        odd = sum(group.conflicting for group in within)
+    for name, kind in _kinds(found):
+        within = [group for group in kind.groups if not group.across_splits]
+        odd = sum(group.conflicting_labels for group in within)
         if within:
             yield f"Groups of {name} within a split: {len(within):,}{f', {odd:,} with two labels' if odd else ''}."
     for each in found.shortcuts:
@@ -151,8 +151,8 @@ def _warnings(found: Findings) -> Iterator[str]:
                 f"The property {each.feature!r} alone tells the classes apart with an AUROC of {each.auroc:.2f} "
                 f"({each.told!r} from the others: {each.told_auroc:.2f}); a network may learn it and not the disease."
             )
-    for kind, members in found.suspects.items():
+    for suspected, members in found.suspects.items():
         if members:
-            yield f"Pictures that may be wrong, {kind.replace('_', ' ')}: {len(members):,}."
+            yield f"Pictures that may be wrong, {suspected.replace('_', ' ')}: {len(members):,}."
     if not found.case_set.patients_known:
         yield "The data name no patients: whether one patient stands in two splits cannot be told."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medkeras import version
-from medkeras.audit import counting, findings, groups, sheets, suspects
+from medkeras.audit import copies, counting, findings, groups, sheets, suspects
 from medkeras.data import cases
 from medkeras.evaluation import markup, stylesheet
 
@@ -44,12 +44,12 @@ summary { cursor: pointer; }
 @media print { .grave, .twins figure, .tiles figure { break-inside: avoid; } }
 """
 _SUSPECTS = {
-    "constant": ("Constant", "every pixel holds one value", "value"),
-    "nearly_black": ("Nearly black", "almost nothing is brighter than the black of the other pictures", "brightness"),
-    "inverted": ("Inverted polarity", "looks like the negative of most others", "likeness to the negative"),
-    "burned_in_text": ("Writing in the picture", "what looks like a line of text near the top or bottom", "strokes"),
-    "borders": ("Bars and frames", "even bars along a side that end in a straight edge", "share of the picture"),
-    "burned_in_header": ("Writing announced", "the header says that annotations are burned into the pixels", ""),
+    "constant": ("Constant", "Every pixel holds one value", "value"),
+    "nearly_black": ("Nearly black", "Almost nothing is brighter than the black of the other pictures", "brightness"),
+    "inverted": ("Inverted polarity", "Looks like the negative of most others", "likeness to the negative"),
+    "burned_in_text": ("Writing in the picture", "What looks like a line of text near the top or bottom", "strokes"),
+    "borders": ("Bars and frames", "Even bars along a side that end in a straight edge", "share of the picture"),
+    "burned_in_header": ("Writing announced", "The header says that annotations are burned into the pixels", ""),
 }
 
 
@@ -117,11 +117,11 @@ def _inline(data: bytes, kind: str, description: str) -> str:
 
 
 def _headline(found: findings.Findings, title: str) -> str:
-    across = found.exact.across_splits + found.near.across_splits
+    across = len(found.exact.across_splits) + len(found.near.across_splits)
     numbers = (
         ("Images", len(found.case_set.cases), f"{len(found.unreadable):,} files cannot be read"),
-        ("Identical pictures", found.exact.cases, f"in {len(found.exact.groups):,} groups"),
-        ("Near copies", found.near.cases, f"in {len(found.near.groups):,} groups"),
+        ("Identical pictures", _members(found.exact), f"in {len(found.exact.groups):,} groups"),
+        ("Near copies", _members(found.near), f"in {len(found.near.groups):,} groups"),
         ("Groups across splits", across, f"{len(found.patients):,} patients in two splits"),
     )
     cards = "".join(
@@ -186,43 +186,50 @@ def _small_table(name: str, table: Mapping[str, int], most: int = 10) -> str:
     return f'<div class="card">{markup.table((title, "Images"), rows, numeric=(1,))}</div>'
 
 
+def _members(found: copies.Copies) -> int:
+    return sum(len(group.members) for group in found.groups)
+
+
 def _copies(found: findings.Findings, pictures: Pictures) -> str:
-    parts = ["<h2>Copies</h2>"]
-    for title, meaning, copies in (
-        ("Identical pictures", "The decoded pixels are equal, whatever file they came in.", found.exact),
-        ("Near copies", "Not equal, and too alike to be two pictures: recompressed, resized, brightened.", found.near),
-    ):
-        if not copies.groups:
-            parts.append(f"<h3>{title}</h3><p class='muted'>None.</p>")
-            continue
-        chosen = sorted(copies.groups, key=_gravity)[:MOST_PAIRS]
-        shown = "" if len(chosen) == len(copies.groups) else f" The gravest {len(chosen)} are shown."
-        parts.append(
-            f'<h3>{title}</h3><p class="muted">{meaning} {len(copies.groups):,} groups, {copies.cases:,} cases; '
-            f"{copies.across_splits:,} groups across splits, {copies.conflicting_labels:,} with two labels.{shown}</p>"
-            f'<div class="twins">{"".join(_group(group, pictures) for group in chosen)}</div>'
+    return "<h2>Copies</h2>" + "".join(
+        _kind(title, meaning, kind, pictures)
+        for title, meaning, kind in (
+            ("Identical pictures", "The decoded pixels are equal, whatever file they came in.", found.exact),
+            ("Near copies", "Not equal, and too alike to be two pictures: altered, shifted or turned.", found.near),
         )
-    return "".join(parts)
+    )
 
 
-def _gravity(group: groups.Group) -> tuple[Any, ...]:
+def _kind(title: str, meaning: str, found: copies.Copies, pictures: Pictures) -> str:
+    if not found.groups:
+        return f'<h3>{title}</h3><p class="muted">None.</p>'
+    chosen = sorted(found.groups, key=_gravity)[:MOST_PAIRS]
+    shown = "" if len(chosen) == len(found.groups) else f" The gravest {len(chosen)} are shown."
+    return (
+        f'<h3>{title}</h3><p class="muted">{meaning} {len(found.groups):,} groups, {_members(found):,} cases; '
+        f"{len(found.across_splits):,} groups across splits, {len(found.conflicting_labels):,} with two labels."
+        f'{shown}</p><div class="twins">{"".join(_group(group, found, pictures) for group in chosen)}</div>'
+    )
+
+
+def _gravity(group: copies.Group) -> tuple[Any, ...]:
     """Sorts what is gravest first: two labels across splits, two labels, across splits, the rest."""
-    return (not (group.conflicting and group.across_splits), not group.conflicting, not group.across_splits)
+    across, conflicting = group.across_splits, group.conflicting_labels
+    return not (conflicting and across), not conflicting, not across
 
 
-def _group(group: groups.Group, pictures: Pictures) -> str:
-    pair = group.telling_pair
+def _group(group: copies.Group, found: copies.Copies, pictures: Pictures) -> str:
+    pair = groups.telling_pair(group, found)
     sides = "".join(
         f"<div>{pictures(case)}<small>{_badge(case.split or counting.NO_SPLIT)} "
         f"<b>{markup.text(', '.join(counting.labels_of(case)) or counting.NO_LABEL)}</b><br>"
         f"{markup.text(case.case_id)}</small></div>"
         for case in (pair.first, pair.second)
     )
-    marks = [_badge("two labels", bad=True)] * group.conflicting + [
-        _badge("two splits", bad=True)
-    ] * group.across_splits
+    marks = [_badge("two labels", bad=True)] * group.conflicting_labels
+    marks += [_badge("two splits", bad=True)] * group.across_splits
     more = len(group.members) - 2
-    words = [f"likeness {pair.score:.4f}"] if pair.score < 1 else []
+    words = [f"{pair.kind}, likeness {pair.score:.3f}"] if pair.score < 1 else []
     words += [f"and {more} more {'copy' if more == 1 else 'copies'}"] if more else []
     caption = f"{' '.join(marks)} {markup.text(', '.join(words))}".strip()
     return f'<figure class="card"><div class="sides">{sides}</div><figcaption>{caption}</figcaption></figure>'

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medkeras import config
-from medkeras.audit import counting, facts, findings, groups, report, sheets, shortcuts, survey, suspects
+from medkeras.audit import copies, counting, facts, findings, near, report, sheets, shortcuts, survey, suspects
 from medkeras.data import cases, schemes
 from medkeras.export import versions
 from medkeras.workflows import terminal
@@ -69,12 +69,13 @@ def examine(case_set: cases.CaseSet, settings: config.Config) -> findings.Findin
     measuring = suspects.Measuring(case_set.images)
     seen = survey.survey(dataclasses.replace(case_set, images=measuring), track=terminal.track)
     stated = facts.take(seen.records, track=terminal.track)
-    exact, near = groups.copies(seen.records)
+    members = [record.case for record in seen.records]
+    prints = [record.fingerprint for record in seen.records]
     return findings.Findings(
         case_set=case_set,
         seen=seen,
-        exact=exact,
-        near=near,
+        exact=copies.exact(members, prints),
+        near=near.find(members, prints, patients_known=case_set.patients_known),
         suspects=suspects.find(seen.records, measuring.found, stated),
         shortcuts=_shortcuts(case_set, seen, stated, settings.seed),
         facts=stated,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medkeras import config
-from medkeras.audit import fingerprints, groups
+from medkeras.audit import copies, fingerprints, groups, near
 from medkeras.data import cases, order, pipeline, prepare
 from medkeras.workflows import terminal
 
@@ -30,8 +30,8 @@ class Leakage:
         patients: How many cases were left out for their patient.
     """
 
-    exact: groups.Copies
-    near: groups.Copies
+    exact: copies.Copies
+    near: copies.Copies
     dropped: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     patients: int = 0
 
@@ -75,13 +75,13 @@ def prepare_checked(
     data = prepare.prepare(case_set, settings, folder=folder, track=terminal.track)
     patients = sum(problem.kind == "leakage" for problem in case_set.problems)
     found = dataclasses.replace(look(data), patients=patients)
-    dropped = groups.to_drop(found.exact, found.near) if settings.leakage == "drop" else {}
-    if dropped:
-        gone = {case_id for ids in dropped.values() for case_id in ids}
+    if settings.leakage != "drop":
+        return data, found
+    kept, gone = copies.drop_from_training(case_set.cases, found.exact, found.near)
+    if gone:
         del data
-        rest = case_set.replace_cases(case for case in case_set.cases if case.case_id not in gone)
-        data = prepare.prepare(rest, settings, folder=folder, track=terminal.track)
-    return data, dataclasses.replace(found, dropped=dropped)
+        data = prepare.prepare(case_set.replace_cases(kept), settings, folder=folder, track=terminal.track)
+    return data, dataclasses.replace(found, dropped=groups.by_split(gone))
 
 
 def report(found: Leakage, run: pathlib.Path) -> None:
@@ -94,12 +94,13 @@ def report(found: Leakage, run: pathlib.Path) -> None:
 def look(data: prepare.Prepared) -> Leakage:
     """Returns the copies among the prepared images."""
     total = sum(len(store.cases) for store in data.stores.values())
-    seen = list(terminal.track(_seen(data), total, "Looking for copies"))
-    exact, near = groups.copies(seen)
-    return Leakage(exact, near)
+    seen = list(terminal.track(_prints(data), total, "Looking for copies"))
+    members, prints = [case for case, _ in seen], [each for _, each in seen]
+    known = data.case_set.patients_known
+    return Leakage(copies.exact(members, prints), near.find(members, prints, patients_known=known))
 
 
-def _seen(data: prepare.Prepared) -> Iterator[groups.Look]:
+def _prints(data: prepare.Prepared) -> Iterator[tuple[cases.Case, fingerprints.Fingerprint]]:
     for images in data.stores.values():
         nothing = np.zeros((len(images.cases), 1), np.float32)
         positions = order.slots(np.arange(len(images.cases)), _BATCH)
@@ -107,11 +108,11 @@ def _seen(data: prepare.Prepared) -> Iterator[groups.Look]:
         for slots, batch in zip(positions, batches, strict=True):
             real = slots.weight > 0
             for position, image in zip(slots.index[real].tolist(), batch["image"][real], strict=True):
-                yield groups.Look(images.cases[position], fingerprints.take(image))
+                yield images.cases[position], fingerprints.take(image)
 
 
-def _numbers(copies: groups.Copies) -> dict[str, int]:
-    return {name: value for name, value in copies.to_json().items() if isinstance(value, int)}
+def _numbers(found: copies.Copies) -> dict[str, int]:
+    return {name: value for name, value in found.to_json().items() if isinstance(value, int)}
 
 
 def _sentences(found: Leakage) -> Iterator[str]:
@@ -120,12 +121,12 @@ def _sentences(found: Leakage) -> Iterator[str]:
     if found.dropped:
         parts = ", ".join(f"{len(ids):,} of {split}" for split, ids in found.dropped.items())
         yield f"Cases left out because a copy of them is in a later split: {parts}; the test split lost none."
-    for name, copies in (("identical pictures", found.exact), ("near copies", found.near)):
-        across = [group for group in copies.groups if group.across_splits]
+    for name, kind in (("identical pictures", found.exact), ("near copies", found.near)):
+        across = kind.across_splits
         if across and not found.dropped:
             yield (
                 f"Groups of {name} in two splits: {len(across):,} ({groups.spread(across)}). What is measured on them "
                 "is memory; data.leakage=drop takes them out of training."
             )
-        if copies.conflicting_labels:
-            yield f"Groups of {name} with two labels: {copies.conflicting_labels:,}."
+        if kind.conflicting_labels:
+            yield f"Groups of {name} with two labels: {len(kind.conflicting_labels):,}."
