@@ -23,7 +23,7 @@ def ramp(rows: int = 6, columns: int = 8, *, low: int = 0, high: int = 4095, dty
 
 
 def image(pixels: np.ndarray, **elements: object) -> pydicom.Dataset:
-    """Returns an uncompressed image of `[rows, columns]` or `[rows, columns, 3]`; elements override and None removes."""
+    """Returns an uncompressed image of `[rows, columns]` or `[rows, columns, 3]`; None removes an element."""
     made = datasets.Dataset()
     made.SOPClassUID, made.SOPInstanceUID = uid.SecondaryCaptureImageStorage, "1.2.3.4"
     made.Modality = "OT"

@@ -12,6 +12,7 @@ from medkeras.data.readers.dicom import source as sources
 _TEXTS = {
     "modality": "Modality",
     "patient_id": "PatientID",
+    "issuer_of_patient_id": "IssuerOfPatientID",
     "study_uid": "StudyInstanceUID",
     "series_uid": "SeriesInstanceUID",
     "sop_uid": "SOPInstanceUID",
@@ -28,9 +29,9 @@ def inspect(path: str) -> dict[str, Any]:
 
     Returns:
         `frames`, `rows`, `columns`, `channels`, `dtype`, `units` (`HU` or empty): what `read` will return;
-        `modality`, `patient_id`, `study_uid`, `series_uid`, `sop_uid`, `sop_class_uid`, `sex`, `age`, `manufacturer`,
-        `model`: text, empty where absent; `transfer_syntax_uid`, `photometric_interpretation`, `bits_stored`;
-        `positions` and `orientation`: a list with three and six numbers, or None, for each frame; `spacing` of rows
+        `modality`, `patient_id`, `issuer_of_patient_id`, `study_uid`, `series_uid`, `sop_uid`, `sop_class_uid`,
+        `sex`, `age`, `manufacturer`, `model`: text, empty where absent; `transfer_syntax_uid`,
+        `photometric_interpretation`, `bits_stored`; `positions` and `orientation`: a list with three and six numbers, or None, for each frame; `spacing` of rows
         and columns, `slice_thickness`, `spacing_between`: mm, or None; `instance_number` or None; `burned_in`: True,
         False or None; `windows`: center, width and explanation of each; `voi_function`, `voi_lut`, `mirror`: see
         `voi`; `notes`: sentences.
