@@ -16,6 +16,7 @@ _ALPHA, _EXIF, _ANIMATED = 0x10, 0x08, 0x02
 _WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _BMP_RLE = (1, 2)
 _BMP_KEPT = (0, 3, 6)
+_BMP_HEADERS = (40, 52, 56, 64, 108, 124)
 
 
 def strip_gif(data: bytes) -> bytes:
@@ -59,7 +60,12 @@ def strip_bmp(data: bytes) -> bytes:
         raise held.HeldBackError("the BMP data end early")
     offset, size, width, height, _, bits, form, stated = struct.unpack_from("<IIiiHHII", data, 10)
     colours = struct.unpack_from("<I", data, 46)[0]
-    if size < 40 or form not in (*_BMP_KEPT, *_BMP_RLE) or bits not in (1, 2, 4, 8, 16, 24, 32):
+    if (
+        size not in _BMP_HEADERS
+        or colours > 256
+        or form not in (*_BMP_KEPT, *_BMP_RLE)
+        or bits not in (1, 2, 4, 8, 16, 24, 32)
+    ):
         raise held.HeldBackError("a BMP has a header of Windows 3 or later and no JPEG or PNG inside")
     masks = {3: 12, 6: 16}.get(form, 0) if size == 40 else 0
     table = 4 * (colours or (2**bits if bits <= 8 else 0))

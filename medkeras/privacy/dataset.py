@@ -20,7 +20,7 @@ from medkeras.privacy import allowed, codes, held, options, pseudonyms, table, v
 LARGEST_DEPTH = 32
 
 _PATIENT_NAME, _PATIENT_ID, _CHARSET = 0x00100010, 0x00100020, 0x00080005
-_AGE, _ZONE = 0x00101010, 0x00080201
+_AGE, _ZONE, _PHOTOMETRIC = 0x00101010, 0x00080201, 0x00280004
 _STATUS = {
     table.tag(keyword)
     for keyword in (
@@ -151,7 +151,9 @@ def _left(tag: int, vr: str, action: str) -> DataElement | None:
     base = table.ACTIONS.get(tag)
     if base == "D" or (base is None and tag in allowed.REQUIRED):
         return DataElement(tag, vr, values.DUMMIES[vr])
-    return DataElement(tag, vr, "") if base == "Z" or action in "ZU" else None
+    # An attribute outside the table may have to be there, if empty.
+    stays = base == "Z" or action in "ZU" or (base is None and action in "CK")
+    return DataElement(tag, vr, "") if stays else None
 
 
 def _vr(element: DataElement) -> str:
@@ -205,6 +207,10 @@ _LONGEST = {"SH": 16, "LO": 64}
 def _kept(tag: int, vr: str, value: str, given: Subject) -> str:
     if tag == _CHARSET:
         return value if value in charset.python_encoding else ""
+    if tag == _PHOTOMETRIC:
+        return value if value in values.PHOTOMETRIC_INTERPRETATIONS else ""
+    if vr == "CS" and words.names(value, given.people):
+        return ""
     if vr == "UI":
         return values.kept_uid(given.key, value)
     if tag == _ZONE:

@@ -88,7 +88,9 @@ def _read(path: str) -> pydicom.FileDataset:
 
 def _syntax(source: pydicom.FileDataset) -> uid.UID:
     named = source.file_meta.get("TransferSyntaxUID")
-    if named is not None and uid.UID(named).is_transfer_syntax:
+    if named is not None:
+        if not uid.UID(named).is_transfer_syntax or uid.UID(named).is_private:
+            raise held.HeldBackError("the transfer syntax is none of the standard's")
         return uid.UID(named)
     implicit, little = source.original_encoding
     if implicit and little:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 import stat
 
-from medkeras.privacy import containers, dicom, held, jpeg, nifti, png, pseudonyms, tiff
+from medkeras.privacy import containers, dicom, held, jpeg, nifti, png, pseudonyms, tiff, words
 
 LARGEST = 2**30
 """Bytes of a file; larger ones are held back."""
@@ -121,6 +122,15 @@ def _rewrite(kind: str, path: str, target: str) -> dict[str, int]:
 
 
 def _renamed(relative: str, suffix: str, key: bytes) -> str:
-    """Returns the name of a file that is not DICOM: its folders stay, for they are often the classes."""
+    """Returns the name of a file that is not DICOM.
+
+    A folder called by known words alone, as classes and splits are, keeps its name: another may be a patient's.
+    """
     place = pathlib.PurePath(relative)
-    return (place.parent / f"{pseudonyms.pseudonym(key, place.as_posix(), prefix='f')}{suffix}").as_posix()
+    folders = (part if _is_harmless(part) else pseudonyms.pseudonym(key, part, prefix="d") for part in place.parts[:-1])
+    return "/".join((*folders, f"{pseudonyms.pseudonym(key, place.as_posix(), prefix='f')}{suffix}"))
+
+
+def _is_harmless(name: str) -> bool:
+    parts = re.findall(r"[^\W_]+", name)
+    return bool(parts) and words.clean(name).split() == parts

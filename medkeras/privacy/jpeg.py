@@ -10,13 +10,15 @@ import struct
 
 from medkeras.privacy import held
 
-_SOI, _EOI, _SOS, _COM, _TEM = 0xD8, 0xD9, 0xDA, 0xFE, 0x01
+_EOI, _SOS = 0xD9, 0xDA
 _APP0, _APP1, _APP8, _APP14 = 0xE0, 0xE1, 0xE8, 0xEE
 _RESTARTS = range(0xD0, 0xD8)
 _EXIF, _JFIF, _ADOBE, _MRFX = b"Exif\0\0", b"JFIF\0", b"Adobe", b"mrfx"
 _ORIENTATION, _SHORT = 0x0112, 3
 _EXIF_SPAN = 4096
 _SIZ_MARKERS = range(0xFF4F, 0xFF94)
+# Frames and tables (C0 to CF without C8, the reserved JPG), DA to DF, and those of JPEG-LS: a list of what stays.
+_NEEDED = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xE0), 0xF7, 0xF8))
 
 
 def strip(data: bytes) -> bytes:
@@ -134,7 +136,7 @@ def _kept(code: int, body: bytes) -> bytes | None:
         return body[:5] if body.startswith(_MRFX) and len(body) >= 5 else None
     if code == _APP14:
         return body[:12] if body.startswith(_ADOBE) and len(body) >= 12 else None
-    return None if _APP0 <= code <= 0xEF or code == _COM else body
+    return body if code in _NEEDED else None
 
 
 def _scan_end(data: bytes, place: int) -> int:

@@ -31,6 +31,8 @@ def tidy(source: pydicom.Dataset, new: pydicom.Dataset, syntax: uid.UID) -> str:
     """
     if "PixelData" not in new:
         return ""
+    if not new.get("PhotometricInterpretation"):
+        raise held.HeldBackError("the photometric interpretation is none of the standard's")
     if syntax.is_compressed and syntax != uid.DeflatedExplicitVRLittleEndian:
         if _embedded(source):
             raise held.HeldBackError("an overlay is drawn into unused bits of compressed pixels")
@@ -72,6 +74,8 @@ def _wipe(new: pydicom.Dataset, order: str) -> None:
 
 def _without_comments(new: pydicom.Dataset, syntax: uid.UID) -> str:
     strip = jpeg.strip_stream if syntax in _JPEG else jpeg.strip_codestream if syntax in _JPEG2000 else None
+    if strip is None and syntax != uid.RLELossless:
+        raise held.HeldBackError("pixels in this transfer syntax may hold texts, which are not searched for")
     if strip is None:
         return ""
     frames = list(encaps.generate_frames(new.PixelData, number_of_frames=int(new.get("NumberOfFrames") or 1)))

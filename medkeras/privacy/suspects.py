@@ -33,6 +33,8 @@ def check(dataset: pydicom.Dataset, options: frozenset[str]) -> None:
         raise held.HeldBackError("a DICOMDIR lists the files of a medium, under their old names")
     if "Encapsulated" in keyword or "EncapsulatedDocument" in dataset:
         raise held.HeldBackError("an encapsulated document is not read, and may name the patient on every page")
+    if "Audio" in keyword:
+        raise held.HeldBackError("a recorded voice is not listened to, and may say who the patient is")
     if "PresentationState" in keyword and "clean_graphics" not in options:
         raise held.HeldBackError(
             "a presentation state holds annotations; --option=clean_graphics keeps them without text"

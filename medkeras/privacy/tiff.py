@@ -7,14 +7,16 @@ Reference:
 from __future__ import annotations
 
 import io
+import math
 import struct
 import types
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import tifffile
 
-from medkeras.privacy import held
+from medkeras.privacy import held, jpeg
 
 _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES, _SUBTYPE = 273, 279, 324, 325, 254
 # What pixels mean and how they are packed; numbers alone, but for the tables of JPEG (347).
@@ -24,6 +26,11 @@ _FORMATS: Mapping[int, str] = types.MappingProxyType({1: "B", 3: "H", 4: "I", 5:
 _REDUCED, _MASK = 1, 4
 _RATIONAL, _LONG, _LONG8 = 5, 4, 16
 _LARGEST_PAGES = 256
+_TABLES, _UNDEFINED, _PLANES = 347, 7, 2
+_NONE, _DEFLATE, _JPEG, _JPEG2000 = 1, (8, 32946), (7, 33007, 34892), (33003, 33004, 33005, 34712)
+# CCITT, LZW, PackBits, LZMA and Zstandard: numbers alone.
+_CODED = (2, 3, 4, 5, 32773, 34925, 50000)
+_PIECE = 2**20
 
 
 def strip(data: bytes) -> bytes:
@@ -57,10 +64,46 @@ def _page(page: Any, data: bytes) -> tuple[dict[int, tuple[int, list[int]]], lis
     pieces = [data[at : at + size] for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if any(len(piece) != size for piece, size in zip(pieces, page.databytecounts, strict=True)):
         raise held.HeldBackError("the TIFF data end early")
+    pieces = [_piece(page, index, piece) for index, piece in enumerate(pieces)]
+    if _TABLES in tags:
+        tags[_TABLES] = (_UNDEFINED, list(jpeg.strip_stream(bytes(tags[_TABLES][1]))))
     places, sizes = (_TILES, _TILE_SIZES) if page.is_tiled else (_STRIPS, _STRIP_SIZES)
     tags[places] = (_LONG, [0] * len(pieces))
     tags[sizes] = (_LONG, [len(piece) for piece in pieces])
     return tags, pieces
+
+
+def _piece(page: Any, index: int, piece: bytes) -> bytes:
+    """Returns a strip or tile of pixels without comments, and without what lies after the pixels."""
+    compression = int(page.compression)
+    if compression == _NONE:
+        return piece[: _size(page, index)]
+    if compression in _DEFLATE:
+        inflating = zlib.decompressobj()
+        while piece and not inflating.eof:
+            inflating.decompress(inflating.unconsumed_tail or piece, _PIECE)
+            if not inflating.unconsumed_tail:
+                break
+        return piece[: len(piece) - len(inflating.unused_data)]
+    if compression in _JPEG:
+        return jpeg.strip_stream(piece)
+    if compression in _JPEG2000:
+        return jpeg.strip_codestream(piece)
+    if compression not in _CODED:
+        raise held.HeldBackError("pixels in this compression may hold texts, which are not searched for")
+    return piece
+
+
+def _size(page: Any, index: int) -> int:
+    """Returns how many bytes a strip or tile that is not compressed has at most."""
+    samples = 1 if int(page.planarconfig) == _PLANES else int(page.samplesperpixel)
+    width, rows = int(page.imagewidth), int(page.rowsperstrip)
+    if page.is_tiled:
+        width, rows = int(page.tilewidth), int(page.tilelength)
+    else:
+        begin = index % math.ceil(page.imagelength / rows) * rows
+        rows = min(rows, page.imagelength - begin)
+    return (width * samples * int(page.bitspersample) + 7) // 8 * rows
 
 
 def _numbers(tag: Any) -> list[int]:

@@ -25,6 +25,14 @@ _ZONE = re.compile(r"[+-][0-9]{4}")
 _TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
 _MOMENT = re.compile(r"([0-9]{8})([0-9]{2,6}(?:\.[0-9]{1,6})?)?([+-][0-9]{4})?")
 
+PHOTOMETRIC_INTERPRETATIONS = frozenset(
+    (
+        *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
+        *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
+    )
+)
+"""PS3.3, C.7.6.3.1.2, retired ones too."""
+
 DUMMIES: Mapping[str, Any] = types.MappingProxyType(
     {
         **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), words.DUMMY),

@@ -45,6 +45,15 @@ def of_people(values: Iterable[object]) -> frozenset[str]:
     return frozenset(word.lower() for value in values for word in _WORD.findall(str(value)) if len(word) > 1)
 
 
+def names(text: str, people: frozenset[str]) -> bool:
+    """Whether a text has a word of three letters or more that is also one of the file's people.
+
+    >>> names("DOE HEAD", of_people(["Doe^Jane^^MR"])), names("MR", of_people(["Doe^Jane^^MR"]))
+    (True, False)
+    """
+    return any(len(word) > 2 and word.lower() in people for word in _WORD.findall(text))
+
+
 @functools.cache
 def known() -> frozenset[str]:
     """Returns the words that may stay: those of the meanings of the standard's coded concepts, and of a scanner."""
