@@ -13,6 +13,8 @@ from PIL import Image
 
 from medkeras.data import cases, headers
 
+# A picture of more bytes than _LARGE that shrinks more than so holds nothing; it would only be allocated.
+_LARGE, _MOST_PACKED = 2**25, 2000
 _REDUCED, _MASK = 1, 4
 _TIFF_JPEG = (6, 7)
 _TIFF_COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
@@ -119,6 +121,9 @@ def _tiff_page(file: tifffile.TiffFile) -> Any:
     inside = all(count and offset + count <= file.filehandle.size for offset, count in pieces)
     if not inside or len(pieces) != math.prod(first.chunked):
         raise headers.RefusalError("the TIFF data end early: the file is truncated")
+    stored = sum(count for _, count in pieces)
+    if _LARGE < first.nbytes > _MOST_PACKED * stored:
+        raise headers.RefusalError(f"a large TIFF takes at least a byte in {_MOST_PACKED}. Received: {stored} bytes")
     return first
 
 
