@@ -209,7 +209,7 @@ def _patient(name: str) -> str:
 
 
 def _notes(found: Found, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    yield "NIfTI files name no patients: the volumes of one file, or of one BIDS subject, count as one patient's."
+    yield "NIfTI files name no patients: where a table does not, a file, or a BIDS subject, counts as a patient."
     if found.masks:
         yield f"{len(found.masks)} masks were found; they make no classes, which come from a table (data.labels)."
     said = [note for each in facts.values() for note in each["notes"]]

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from medkeras import config, errors
-from medkeras.data import cases, masks, nifti, phantom, pipeline, prepare, store
+from medkeras.data import cases, guard, masks, nifti, phantom, pipeline, prepare, store
 from medkeras.preprocessing import canvas
 
 RNG = np.random.default_rng(0)
@@ -357,3 +357,13 @@ def test_a_file_that_breaks_after_it_was_found_is_named(stacks, tmp_path):
     broken.write_bytes(broken.read_bytes()[:-200])
     with pytest.raises(errors.BadInputError, match=r"2\.nii\.gz: the gzip data end early: the file is truncated"):
         filled(case_set, VOLUMES, tmp_path, "memory")
+
+
+def test_hippocampi_lie_as_hippocampi_do(real_data):
+    """Label 1 is the anterior part, which lies lower and further in front than label 2, the posterior part."""
+    place = real_data / "hippocampus" / "labels"
+    for path in sorted(place.glob("*.nii.gz"))[::4]:
+        drawn = guard.read("nifti", str(path), labels=True)[..., 0]
+        front, back = (np.argwhere(drawn == level).mean(axis=0) for level in (1, 2))
+        assert front[0] < back[0], "D runs from inferior to superior"
+        assert front[1] < back[1], "H runs from anterior to posterior"
