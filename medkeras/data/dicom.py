@@ -156,8 +156,7 @@ def is_dicom(path: pathlib.Path) -> bool:
 def patient_of(facts: Mapping[str, Any]) -> str:
     """Returns what names the patient: PatientID with its issuer, else the study; empty where neither is stated."""
     if facts["patient_id"]:
-        issuer = facts.get("issuer_of_patient_id", "")
-        return f"{issuer}\\{facts['patient_id']}" if issuer else facts["patient_id"]
+        return "\\".join(filter(None, (facts["issuer_of_patient_id"], facts["patient_id"])))
     return facts["study_uid"] or ""
 
 

@@ -252,6 +252,12 @@ def test_a_patient_without_a_name_is_known_by_the_study(tmp_path) -> None:
     assert found.notes[1].startswith("2 of 6 DICOM files name neither patient nor study")
 
 
+def test_one_identifier_of_two_issuers_is_two_patients(tmp_path) -> None:
+    for issuer in ("north", "south", None):
+        scans.write(tmp_path / f"{issuer}.dcm", **names("ann", 0) | {"IssuerOfPatientID": issuer})
+    assert len({case.patient_id for case in load(tmp_path).cases}) == 3
+
+
 @pytest.mark.parametrize(("place", "sentence"), [("gone", "that exists"), ("empty", "needs a DICOM image")])
 def test_places_that_hold_nothing(tmp_path, place, sentence) -> None:
     (tmp_path / "empty").mkdir()
