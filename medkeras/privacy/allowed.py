@@ -82,6 +82,8 @@ AT_THE_TOP = _tags(_PIXELS)
 
 _DEVICE = _tags(_TECHNICAL)
 _CONTENT = _tags("TextValue")
+# Without meaning when the code that it belongs to was looked up anew.
+_NEVER = _tags("CodingSchemeVersion")
 REQUIRED = _tags(_REQUIRED)
 """Texts outside the table that some object must have: a dummy stands where no known word is left."""
 
@@ -96,7 +98,7 @@ def action(tag: int, vr: str, options: frozenset[str]) -> str:
     """
     if NUMBERS.issuperset(vr.split(" or ")):
         return "K"
-    if vr != "SQ" and datadict.dictionary_is_retired(tag):
+    if tag in _NEVER or (vr != "SQ" and datadict.dictionary_is_retired(tag)):
         return "X"
     if tag in BYTES:
         return "K"

@@ -84,7 +84,7 @@ def strip_bmp(data: bytes) -> bytes:
 def strip_webp(data: bytes) -> bytes:
     """Returns a WebP file with its images alone, and its orientation; raises `HeldBackError` for a damaged one."""
     kept, orientation = [], 1
-    for name, body in _riff(data[12:]):
+    for name, body in _riff(data[12 : 8 + int.from_bytes(data[4:8], "little")]):
         if name == b"EXIF":
             orientation = jpeg.exif_orientation(body.removeprefix(b"Exif\0\0"))
         elif name in _WEBP_KEPT:

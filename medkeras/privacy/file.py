@@ -80,6 +80,8 @@ _MAGIC = (
     ("PNG", b"\x89PNG\r\n\x1a\n"),
     ("TIFF", b"II*\0"),
     ("TIFF", b"MM\0*"),
+    ("TIFF", b"II+\0"),
+    ("TIFF", b"MM\0+"),
     ("GIF", b"GIF87a"),
     ("GIF", b"GIF89a"),
     ("BMP", b"BM"),
@@ -132,5 +134,5 @@ def _renamed(relative: str, suffix: str, key: bytes) -> str:
 
 
 def _is_harmless(name: str) -> bool:
-    parts = re.findall(r"[^\W_]+", name)
-    return bool(parts) and words.clean(name).split() == parts
+    parts = re.findall(r"[^\W\d_]+|[0-9]+", name)
+    return bool(parts) and all(words.is_label(part) for part in parts)

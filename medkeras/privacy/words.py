@@ -28,6 +28,28 @@ _ACQUISITION = """
     supine surview survey swi t1 t1w t2 t2w tfe thick thin thk tirm tof topogram tra trans trufi tse us vibe vol wb
     window 1h 2d 3d 4d mgml z eff ed hu_mod pct cnts bqml gml hounsfield uint8 normalized unknown unspecified
 """
+# Names of folders: splits, classes, and findings that the coded concepts do not have.
+_LABELS = """
+    abnormal adenocarcinoma adenoma adenosis anterior astrocytoma atelectasis benign blood cardiomegaly cases cells
+    ckd classes class controls covid cyst data dataset dcm dementia demented dicom edema effusion emphysema fibrosis
+    fold folds glioma gliomas good hcc healthy hernia hippocampus image images infected infiltration label labels large
+    malignant mass mask masks melanoma meningioma mild moderate neg negative nevus nifti no nofinding nodule non none
+    normal not notumor nottumor opacity other others parasitized patients pituitary pleural pneumonia pneumothorax png
+    pos positive posterior proliferative severe sick slices small split squamous stroke study subset  tb test testing
+    tests thickening train training trains tuberculosis tumor tumors tumour uninfected val valid validation very volumes
+    with without yes
+"""
+
+
+def is_label(part: str) -> bool:
+    """Whether letters alone, or a number of two digits or less, may stay in the name of a folder.
+
+    >>> is_label("glioma"), is_label("7"), is_label("Smith"), is_label("1971")
+    (True, True, False, False)
+    """
+    if part.isdigit():
+        return len(part) <= 2
+    return part.lower() in _LABELS.split() or part.lower() in known()
 
 
 def clean(text: str, forbidden: frozenset[str] = frozenset()) -> str:
