@@ -45,7 +45,7 @@ PROCESSES = {
 # A frame of more bytes than LARGE that shrinks by more than MAX_RATIO holds no picture.
 LARGE = 2**25
 MAX_RATIO = 2000
-_JPEG = (0xC0, 0xC1, 0xC3)
+_JPEG = (0xC0, 0xC1, 0xC3, 0xF7)
 LOSSY = (
     pydicom.uid.JPEGBaseline8Bit,
     pydicom.uid.JPEGExtended12Bit,
@@ -117,7 +117,11 @@ def _is_bomb(data: bytes, form: forms.Form) -> bool:
 
 
 def _ends(data: bytes) -> bool:
-    """Returns whether a JPEG frame is whole: libjpeg fills the missing part of a cut one with grey in silence."""
+    """Returns whether a JPEG or JPEG-LS frame is whole.
+
+    Of one that is cut, libjpeg fills the missing part with grey in silence, and CharLS takes twenty seconds to refuse
+    the smallest.
+    """
     return data[-64:].rstrip(b"\x00\xff").endswith(b"\xff\xd9")
 
 

@@ -31,10 +31,10 @@ def inspect(path: str) -> dict[str, Any]:
         `frames`, `rows`, `columns`, `channels`, `dtype`, `units` (`HU` or empty): what `read` will return;
         `modality`, `patient_id`, `issuer_of_patient_id`, `study_uid`, `series_uid`, `sop_uid`, `sop_class_uid`,
         `sex`, `age`, `manufacturer`, `model`: text, empty where absent; `transfer_syntax_uid`,
-        `photometric_interpretation`, `bits_stored`; `positions` and `orientation`: a list with three and six numbers, or None, for each frame; `spacing` of rows
-        and columns, `slice_thickness`, `spacing_between`: mm, or None; `instance_number` or None; `burned_in`: True,
-        False or None; `windows`: center, width and explanation of each; `voi_function`, `voi_lut`, `mirror`: see
-        `voi`; `notes`: sentences.
+        `photometric_interpretation`, `bits_stored`; `positions` and `orientation`: a list with three and six numbers,
+        or None, for each frame; `spacing` of rows and columns, `slice_thickness`, `spacing_between`: mm, or None;
+        `instance_number` or None; `burned_in`: True, False or None; `windows`: center, width and explanation of each;
+        `voi_function`, `voi_lut`, `mirror`: see `voi`; `notes`: sentences.
 
     Raises:
         RefusalError: Why the file is not read.
