@@ -64,9 +64,12 @@ class Subject:
 
 
 def subject(dataset: pydicom.Dataset, key: bytes, chosen: frozenset[str]) -> Subject:
-    """Returns what a dataset is cleaned with; a patient is told by ID, else by name, else by study."""
-    known = (_text(dataset, keyword) for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "SOPInstanceUID"))
-    patient = next(filter(None, known), "")
+    """Returns what a dataset is cleaned with; a patient is told by ID and its issuer, else by name, else by study."""
+    patient = _text(dataset, "PatientID")
+    if patient:
+        patient = "\\".join(filter(None, (_text(dataset, "IssuerOfPatientID"), patient)))
+    others = (_text(dataset, keyword) for keyword in ("PatientName", "StudyInstanceUID", "SOPInstanceUID"))
+    patient = patient or next(filter(None, others), "")
     people = words.of_people(_text(dataset, keyword) for keyword in _PEOPLE.split())
     return Subject(
         key=key,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import pydicom
 from pydicom import config, dataset, uid
@@ -20,6 +22,11 @@ from medkeras.version import VERSION
 IMPLEMENTATION = "2.25.145498206116463571911563245108742051423"
 """Names medkeras as the writer of a file."""
 
+LARGEST_INFLATED = 2**27
+"""Bytes of a deflated dataset."""
+
+_DEFLATED = str(uid.DeflatedExplicitVRLittleEndian).encode("ascii")
+_PIECE = 2**20
 _PROGRAMS = (b"MZ", b"\x7fELF", b"#!", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _GROUPS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
 _ELEMENTS = tuple(place for low in (0, 1, 5, 8) for place in (bytes((low, 0)), bytes((0, low))))
@@ -78,12 +85,34 @@ def _read(path: str) -> pydicom.FileDataset:
         if head[128:] == b"DICM" and head.startswith(_PROGRAMS):
             raise held.HeldBackError("the preamble is the beginning of a program")
         file.seek(0)
+        _check_inflated(file)
         try:
             return pydicom.dcmread(file, force=head[128:] != b"DICM")
         except (MemoryError, RecursionError):
             raise
         except Exception:
             raise held.HeldBackError("the DICOM data are damaged, or end early") from None
+
+
+def _check_inflated(file: BinaryIO) -> None:
+    """Refuses a deflated dataset that inflates to more than `LARGEST_INFLATED` bytes, before pydicom inflates it."""
+    head = file.read(4096)
+    file.seek(0)
+    length = int.from_bytes(head[140:144], "little")
+    if head[132:140] != b"\x02\0\0\0UL\x04\0" or _DEFLATED not in head[: 144 + length]:
+        return
+    file.seek(144 + length)
+    inflating, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while piece := file.read(_PIECE):
+        while piece and not inflating.eof:
+            try:
+                size += len(inflating.decompress(piece, _PIECE))
+            except zlib.error:
+                raise held.HeldBackError("the deflated data are damaged") from None
+            piece = inflating.unconsumed_tail
+            if size > LARGEST_INFLATED:
+                raise held.HeldBackError(f"a deflated data set is at most {LARGEST_INFLATED} bytes long")
+    file.seek(0)
 
 
 def _syntax(source: pydicom.FileDataset) -> uid.UID:

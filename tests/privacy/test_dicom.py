@@ -76,6 +76,15 @@ def test_patients_become_pseudonyms(ct, tmp_path) -> None:
     assert cleaned(source, tmp_path, key=OTHER).PatientID == pseudonyms.pseudonym(OTHER, "12-34")
 
 
+def test_one_number_of_two_hospitals_is_two_patients(ct, tmp_path) -> None:
+    names = []
+    for issuer in ("North", "South", "North"):
+        ct.PatientID, ct.IssuerOfPatientID = "7", issuer
+        names.append(cleaned(saved(ct, tmp_path), tmp_path).PatientID)
+    assert names[0] == names[2] == pseudonyms.pseudonym(KEY, "North\\7")
+    assert names[0] != names[1]
+
+
 def test_a_file_without_meta_is_read(ct, tmp_path) -> None:
     ct.file_meta, ct.preamble = pydicom.dataset.FileMetaDataset(), None
     with canaries.unruly():

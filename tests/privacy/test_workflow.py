@@ -1,0 +1,223 @@
+"""The whole mode: what lies in the output folder, what the report says, and what no file can do to the others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import time
+
+import numpy as np
+import PIL.Image
+import pydicom
+import pytest
+
+from medkeras import errors
+from medkeras.privacy import options as profile
+from medkeras.privacy import pool
+from medkeras.workflows import deidentify
+from tests.privacy import canaries
+
+SECRET = "QZ17SECRETXJ"
+
+
+@pytest.fixture
+def key(tmp_path) -> pathlib.Path:
+    path = tmp_path / "key"
+    path.write_bytes(bytes(range(32)))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Returns a folder of two DICOM files, a picture, a table and an ultrasound, all under a name that tells."""
+    place = tmp_path / "in"
+    (place / SECRET).mkdir(parents=True)
+    shutil.copy(canaries.FILES / "CT_small.dcm", place / SECRET / f"{SECRET}.dcm")
+    shutil.copy(canaries.FILES / "MR_small.dcm", place / SECRET / "mr.dcm")
+    shutil.copy(canaries.FILES / "examples_palette.dcm", place / "us.dcm")
+    PIL.Image.fromarray(np.eye(16, dtype=np.uint8)).save(place / SECRET / f"{SECRET}.png")
+    (place / "labels.csv").write_text(f"{SECRET}.png,glioma\n", encoding="utf-8")
+    return place
+
+
+def digests(folder: pathlib.Path) -> dict[str, tuple[str, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in files
+    }
+
+
+def test_files_are_written_or_held_back_and_originals_stay(folder, key, tmp_path) -> None:
+    before = digests(folder)
+    done = deidentify.deidentify([folder], output=tmp_path / "out", key=key)
+    assert (done.written, done.held_back) == (3, 2)
+    assert digests(folder) == before
+    report = json.loads((tmp_path / "out" / "deidentify.json").read_text(encoding="utf-8"))
+    assert report == done.report
+    assert sum(report["reasons"].values()) == report["held_back"] == 2
+    written = {entry["output"] for entry in report["per_file"] if not entry["held_back"]}
+    assert written == digests(tmp_path / "out").keys() - {"deidentify.json"}
+    assert all(entry["reason"] for entry in report["per_file"] if entry["held_back"])
+    dicom = [entry for entry in report["per_file"] if entry["kind"] == "DICOM" and not entry["held_back"]]
+    assert all(entry["actions"]["uids"] > 3 for entry in dicom)
+
+
+def test_no_name_is_left_anywhere(folder, key, tmp_path) -> None:
+    deidentify.deidentify([folder], output=tmp_path / "out", key=key)
+    for path in (tmp_path / "out").rglob("*"):
+        assert SECRET not in path.name
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes()
+        assert path.is_dir() or key.read_bytes() not in path.read_bytes()
+    report = (tmp_path / "out" / "deidentify.json").read_text(encoding="utf-8")
+    assert "CT1" not in report
+    assert str(tmp_path) not in report
+
+
+def test_the_same_key_gives_the_same_bytes_and_another_shares_no_name(folder, key, tmp_path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(bytes(32))
+    for name, secret in (("a", key), ("b", key), ("c", other)):
+        deidentify.deidentify([folder / SECRET], output=tmp_path / name, key=secret)
+    first, again, third = (
+        {name: digest for name, (digest, _) in digests(tmp_path / place).items()} for place in ("a", "b", "c")
+    )
+    assert first == again
+    assert set(first) & set(third) == {"deidentify.json"}
+
+
+def test_two_files_of_one_instance_are_both_written(key, tmp_path) -> None:
+    place = tmp_path / "in"
+    place.mkdir()
+    for name in ("a.dcm", "b.dcm"):
+        shutil.copy(canaries.FILES / "CT_small.dcm", place / name)
+    done = deidentify.deidentify([place], output=tmp_path / "out", key=key)
+    names = sorted(entry["output"] for entry in done.report["per_file"])
+    assert done.written == 2
+    assert names[1] == names[0].replace(".dcm", "_2.dcm")
+
+
+def test_a_study_stays_a_study(key, tmp_path, real_data) -> None:
+    source = real_data / "dicom_mri"
+    done = deidentify.deidentify([source], output=tmp_path / "out", key=key)
+    assert done.held_back == 0
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        old, new = (_values(place, keyword) for place in (source, tmp_path / "out"))
+        assert len(set(old)) == len(set(new))
+        assert not set(old) & set(new)
+        assert sorted(map(old.count, set(old))) == sorted(map(new.count, set(new)))
+    names = {path.parent for path in (tmp_path / "out").rglob("*.dcm")}
+    assert len(names) == len(set(_values(source, "SeriesInstanceUID")))
+
+
+def _values(folder: pathlib.Path, keyword: str) -> list[str]:
+    paths = sorted(folder.rglob("*.dcm"))
+    return [str(pydicom.dcmread(path, specific_tags=[keyword]).get(keyword, "")) for path in paths]
+
+
+@pytest.mark.parametrize("place", ["in/out", "in", "."])
+def test_an_output_around_or_within_an_input_is_refused(place, folder, key, tmp_path) -> None:
+    before = digests(folder)
+    with pytest.raises(errors.DataError, match="output"):
+        deidentify.deidentify([folder], output=tmp_path / place, key=key)
+    assert digests(folder) == before
+
+
+def test_nothing_is_overwritten(folder, key, tmp_path) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").write_text("mine", encoding="utf-8")
+    for output in ("file", "full"):
+        with pytest.raises(errors.DataError, match="nothing is overwritten"):
+            deidentify.deidentify([folder], output=tmp_path / output, key=key)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(errors.DataError, match="output"):
+        deidentify.deidentify([folder], output=tmp_path / "link" / "out", key=key)
+
+
+def test_mistakes_are_told(key, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    for inputs, message in (
+        ([], "at least one"),
+        ([tmp_path / "none"], "a file or a folder"),
+        ([tmp_path / "empty"], "no file"),
+    ):
+        with pytest.raises(errors.UserError, match=message):
+            deidentify.deidentify(inputs, output=tmp_path / "out", key=key)
+    with pytest.raises(errors.ConfigError, match="retain_uids"):
+        deidentify.deidentify([tmp_path], output=tmp_path / "out", key=key, options=["retain_uid"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_pipes_links_and_folders_that_lead_back_do_not_hang(folder, key, tmp_path) -> None:
+    os.mkfifo(folder / "pipe.dcm")
+    (folder / "nowhere.dcm").symlink_to(tmp_path / "missing")
+    (folder / "back").symlink_to(folder)
+    done = deidentify.deidentify([folder], output=tmp_path / "out", key=key)
+    assert done.written == 3
+    assert done.held_back == 4
+
+
+def test_every_option_runs_through_the_worker(folder, key, tmp_path) -> None:
+    done = deidentify.deidentify([folder], output=tmp_path / "out", key=key, options=list(profile.OPTIONS))
+    assert done.written == 4
+    assert [option["code"] for option in done.report["options"]] == [
+        option.code for option in profile.codes(frozenset(profile.OPTIONS))
+    ]
+
+
+def job(path: pathlib.Path, folder: pathlib.Path) -> pool.Job:
+    return pool.Job(str(path), str(folder / "new"), path.name)
+
+
+def test_a_worker_that_dies_is_replaced(folder, tmp_path) -> None:
+    worker = pool.Worker(bytes(32), [])
+    try:
+        assert worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).name
+        os.kill(worker._process.pid, signal.SIGKILL)
+        worker._process.wait()
+        assert "reader down" in worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).reason
+        assert worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).name
+    finally:
+        worker.close()
+
+
+def test_a_file_that_takes_too_long_is_held_back(folder, tmp_path) -> None:
+    worker = pool.Worker(bytes(32), [], deadline=0.0)
+    try:
+        begin = time.monotonic()
+        assert "too long" in worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).reason
+        assert time.monotonic() - begin < 5
+        assert worker._process is None
+    finally:
+        worker.close()
+
+
+def test_a_deflate_bomb_is_held_back(tmp_path, key) -> None:
+    dataset = canaries.base("CT")
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.add_new(0x00081030, "UN", bytes(130 * 2**20))
+    place = tmp_path / "in"
+    place.mkdir()
+    with canaries.unruly():
+        canaries.save(dataset, place / "bomb.dcm")
+    assert (place / "bomb.dcm").stat().st_size < 2**20
+    done = deidentify.deidentify([place], output=tmp_path / "out", key=key)
+    assert done.held_back == 1
+    assert "deflated" in done.report["per_file"][0]["reason"]
+
+
+def test_nothing_half_written_is_left(folder, key, tmp_path, monkeypatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deidentify, "_report", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        deidentify.deidentify([folder], output=tmp_path / "out", key=key)
+    left = [path.name for path in (tmp_path / "out").iterdir()]
+    assert not [name for name in left if name.startswith(".")]
+    assert "deidentify.json" not in left
