@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from medkeras import errors
-from medkeras.data import cases
+from medkeras.data import cases, weight
 
 # A picture of more pixels is refused from its header: 67 megapixels decode to 200 MB of 8-bit colour.
 MAX_PIXELS = 2**26
 MAX_BYTES = 2**30
 # Before the pixels of a file: segments of a JPEG, chunks of a PNG, pages of a TIFF.
 MAX_SEGMENTS = 256
+
+MAX_SCANS = 64
 
 # Rec. ITU-R BT.601 luma weights in 16-bit fixed point; they sum to 65536.
 LUMA = (19595, 38470, 7471)
@@ -257,8 +259,13 @@ def _png(file: BinaryIO) -> cases.ImageHeader:
     dtype = "uint16" if depth == 16 else "uint8"
     file.seek(33)
     orientation = exif_orientation(_png_exif(file))
-    return described(height, width, 1 if colour in (0, 4) else 3, dtype=dtype, orientation=orientation,
-                   native=True, plain=depth <= 8)  # fmt: skip
+    samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    header = described(height, width, 1 if colour in (0, 4) else 3, dtype=dtype, orientation=orientation,
+                       native=True, plain=depth <= 8)  # fmt: skip
+    # Twice, since interlacing adds bytes to the rows.
+    if weight.inflates_beyond(file, 2 * height * (width * samples * depth // 8 + 2)):
+        raise RefusalError("the pixels of a PNG are no more than its header declares; this one goes on")
+    return header
 
 
 def _png_exif(file: BinaryIO) -> bytes:
@@ -284,7 +291,11 @@ def _jpeg(file: BinaryIO) -> cases.ImageHeader:
             continue
         (length,) = struct.unpack(">H", _take(file, 2))
         if 0xC0 <= code <= 0xCF and code not in _JPEG_TABLES:
-            return _jpeg_frame(code, _take(file, 6), orientation or 1)
+            header = _jpeg_frame(code, _take(file, 6), orientation or 1)
+            file.seek(max(length - 8, 0), os.SEEK_CUR)
+            if weight.scans_beyond(file, MAX_SCANS):
+                raise RefusalError(f"a JPEG has at most {MAX_SCANS} scans; this one goes on")
+            return header
         if code < 0xE0 and code not in _JPEG_TABLES:
             raise RefusalError("the JPEG header is damaged")
         body = _take(file, length - 2) if code == 0xE1 and not orientation else b""

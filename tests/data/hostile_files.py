@@ -537,6 +537,20 @@ def endless_png() -> bytes:
     return whole[: whole.index(b"IDAT") - 4] + rows + images.chunk(b"IEND", b"")
 
 
+def endless_jpeg() -> bytes:
+    """A progressive JPEG of 64 x 64 with 5,000 scans more than it has."""
+    whole = images.encoded(images.pillow(images.picture(64, 64, 1)), "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * 5000 + whole[-2:]
+
+
+def scattered_png() -> bytes:
+    """A PNG of 16 x 16 in 200,000 chunks without contents."""
+    whole = images.png(16, 16, 8, 0, bytes(17 * 16))
+    at = whole.index(b"IDAT") - 4
+    return whole[:at] + images.chunk(b"IDAT", b"") * 200_000 + whole[at:]
+
+
 def zip_bomb() -> bytes:
     """An archive whose member says, and is, 1 GB."""
     name, data = b"scan.dcm", zeros_deflated(1000) + deflated(b"")
@@ -550,6 +564,8 @@ def zip_bomb() -> bytes:
 PACKED: Mapping[str, Builder] = {
     "PNG of 100 megapixels": lambda: images.png(10000, 10000, 8, 0, bytes(10001 * 10000)),
     "PNG whose rows never end": endless_png,
+    "PNG of 200,000 chunks": scattered_png,
+    "JPEG of 5,000 scans": endless_jpeg,
     "TIFF of 16 x 16 that inflates to 1 GB": tiff_bomb,
     "TIFF of 8000 x 8000 with a strip of 16 x 16": lambda: tiff_lie(8000),
     "TIFF of 65535 x 65535": lambda: tiff_lie(65535),

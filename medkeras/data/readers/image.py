@@ -142,7 +142,8 @@ def _check_tiff_colours(page: Any) -> None:
 def _tiff_dtype(page: Any) -> str:
     """Returns the narrowest of `uint8`, `uint16` and `float32` that keeps the values of a `tifffile.TiffPage`."""
     if page.dtype is None or page.dtype.kind not in "buif":
-        raise headers.RefusalError(f"a TIFF holds whole or floating-point numbers. Received: {page.dtype}")
+        kind = "samples of an unknown form" if page.dtype is None else page.dtype
+        raise headers.RefusalError(f"a TIFF holds whole or floating-point numbers. Received: {kind}")
     if page.dtype.kind in "bu" and page.dtype.itemsize <= 2:
         return "uint16" if page.dtype.itemsize == 2 and page.photometric != 3 else "uint8"
     return "float32"
