@@ -80,6 +80,6 @@ def _segment(words: list[int], position: int, entries: list[int], limit: int) ->
     if kind == _DISCRETE:
         entries.extend(words[position + 2 : position + 2 + length])
         return position + 2 + length
-    end = words[position + 2]
-    entries.extend(np.rint(np.linspace(entries[-1], end, length + 1)[1:]).astype(int).tolist())
+    begin, end = entries[-1], words[position + 2]
+    entries.extend(round(begin + (end - begin) * step / length) for step in range(1, length + 1))
     return position + 3
