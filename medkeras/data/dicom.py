@@ -90,7 +90,7 @@ def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
         DataError: There is no such place.
         ConfigError: `data.spacing` cannot be read, or is asked for where cases are images.
     """
-    spacing = volume.spacing_for(settings)
+    spacing = labelling.spacing_for(settings)
     found = find(place)
     members, images, problems, notes = _volumes(found, spacing) if settings.view == "volumes" else _slices(found)
     known = {name: patient_of(facts) for name, facts in found.files.items()}

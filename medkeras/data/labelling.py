@@ -1,4 +1,4 @@
-"""Labels for cases that were found without: from a table, or from the folders that they lie in."""
+"""From medical images that were found to cases: labels from a table, or from the folders that they lie in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 
 from medkeras import config, errors
-from medkeras.data import cases, labels, split
+from medkeras.data import cases, labels, split, volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,20 @@ class Unlabelled:
             notes=self.notes,
             problems=self.problems,
         )
+
+
+def spacing_for(settings: config.DataConfig) -> volume.Spacing | None:
+    """Returns the voxel size in mm along D, H and W that cases are resampled to; None where they stay as stored.
+
+    Raises:
+        ConfigError: `data.spacing` cannot be read, or is asked for where cases are slices.
+    """
+    spacing = volume.parse_spacing(settings.spacing)
+    if spacing and settings.view != "volumes":
+        raise errors.ConfigError(
+            f"data.spacing resamples volumes: it goes with data.view=volumes. Received: data.view={settings.view}"
+        )
+    return spacing
 
 
 def labelled(data: Unlabelled, place: str, settings: config.DataConfig) -> cases.CaseSet:
