@@ -90,7 +90,8 @@ def _rescaled(stored: np.ndarray, slope: float, intercept: float, dtype: str) ->
         return stored if dtype != "float32" else stored.astype(np.float32)
     whole = slope.is_integer() and intercept.is_integer() and stored.dtype.itemsize <= 2
     exact = np.float32 if whole and abs(slope) < 128 and abs(intercept) < 2**22 else np.float64
-    return np.multiply(stored, slope, dtype=exact) + intercept
+    values = np.multiply(stored, slope, dtype=exact)
+    return np.add(values, intercept, out=values)
 
 
 def _lut(dataset: pydicom.Dataset, form: forms.Form) -> tables.Table | None:

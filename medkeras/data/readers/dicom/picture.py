@@ -140,8 +140,10 @@ def _without_padding(values: np.ndarray, stored: np.ndarray, padding: tuple[int,
     """Gives padding the lowest value of the other pixels; what lies below a negative padding is padding too."""
     low, high = padding
     outside = (stored <= high) & ((stored >= low) | (high < 0))
-    if outside.any() and not outside.all():
-        values = np.where(outside, values[~outside].min(), values)
+    if not outside.any() or outside.all():
+        return values
+    values = values if values.flags.writeable else values.copy()
+    values[outside] = values.min(where=~outside, initial=values.max())
     return values
 
 
