@@ -58,10 +58,13 @@ def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         return pixels
     if pixels.shape[-1] == 1:
         return np.repeat(pixels, channels, axis=-1)
-    weights = np.array(headers.LUMA)
     if pixels.dtype.kind == "f":
-        return (pixels @ (weights / 65536)).astype(pixels.dtype)[..., np.newaxis]
-    return ((pixels.astype(np.int64) @ weights + 2**15) >> 16).astype(pixels.dtype)[..., np.newaxis]
+        return (pixels @ (np.array(headers.LUMA) / 65536)).astype(pixels.dtype)[..., np.newaxis]
+    # The weights sum to 65536, so that 16 bits and the half that rounds fit 32 bits.
+    luma = np.full(pixels.shape[:-1], 2**15, np.uint32)
+    for channel, weight in enumerate(headers.LUMA):
+        luma += pixels[..., channel] * np.uint32(weight)
+    return (luma >> 16).astype(pixels.dtype)[..., np.newaxis]
 
 
 def _medical_header(facts: dict[str, Any], case: cases.Case) -> cases.ImageHeader:

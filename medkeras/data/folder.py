@@ -11,6 +11,7 @@ from medkeras import errors
 from medkeras.data import cases, files, split
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+DICOM = (".dcm", ".dicom")
 
 
 def load(place: str) -> cases.CaseSet:
@@ -18,7 +19,7 @@ def load(place: str) -> cases.CaseSet:
 
     `DIR/CLASS/…` or `DIR/SPLIT/CLASS/…`, where SPLIT is train or Training, val, valid or validation, test or
     Testing, in any case. Files are found at any depth below the class; what is not an image by its name is left
-    aside and counted in `notes`. The folder's structure names no patients.
+    aside and counted in `notes`. The folder's structure names no patients; where DICOM files do, a note says so.
 
     Raises:
         DataError: The folder is missing, holds no class folders, or a class folder holds no image.
@@ -43,11 +44,15 @@ def load(place: str) -> cases.CaseSet:
         cases=tuple(found),
         classes=tuple(sorted({case.label for case in found})),
         images=files.FileImages(),
-        notes=_aside_notes(aside, "are not images by their names") + _aside_notes(stray, "lie in no class folder"),
+        notes=_aside_notes(aside, "are not images by their names")
+        + _aside_notes(stray, "lie in no class folder")
+        + _patient_notes(found),
     )
 
 
-def image_paths(folder: str | os.PathLike[str], aside: list[str] | None = None) -> Iterator[pathlib.Path]:
+def image_paths(
+    folder: str | os.PathLike[str], aside: list[str] | None = None, *, extensions: tuple[str, ...] = EXTENSIONS
+) -> Iterator[pathlib.Path]:
     """Yields the images below a folder, sorted; names of other visible files are appended to `aside`.
 
     Links to folders are not followed, for they may lead back; they are appended too.
@@ -60,7 +65,7 @@ def image_paths(folder: str | os.PathLike[str], aside: list[str] | None = None) 
         if aside is not None:
             aside.extend(f"{name}/" for name in folders if os.path.islink(os.path.join(directory, name)))
         for name in sorted(names):
-            if _is_image(name):
+            if _is_image(name, extensions):
                 yield pathlib.Path(directory, name)
             elif aside is not None and not name.startswith("."):
                 aside.append(name)
@@ -70,8 +75,8 @@ def _fail(error: OSError) -> NoReturn:
     raise error
 
 
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+def _is_image(name: str, extensions: tuple[str, ...] = (*EXTENSIONS, *DICOM)) -> bool:
+    return name.lower().endswith(extensions) and not name.startswith(".")
 
 
 def _subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -99,12 +104,17 @@ def _split_folders(root: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
 def _class_cases(root: pathlib.Path, folder: pathlib.Path, split_of: str, aside: list[str]) -> list[cases.Case]:
     label = errors.printable(folder.name)
     found = []
-    for path in image_paths(folder, aside):
+    for path in image_paths(folder, aside, extensions=(*EXTENSIONS, *DICOM)):
         case_id = path.relative_to(root).as_posix()
         found.append(cases.Case(case_id=case_id, path=str(path), patient_id=case_id, split=split_of, label=label))
     if not found:
         raise errors.DataError(f"Every class folder holds an image. Received: {errors.printable(folder)}, without one")
     return found
+
+
+def _patient_notes(found: list[cases.Case]) -> tuple[str, ...]:
+    count = sum(case.path.lower().endswith(DICOM) for case in found)
+    return (f"{count} DICOM files are read without their patients; dicom:DIR keeps patients together.",) * bool(count)
 
 
 def _aside_notes(aside: list[str], reason: str) -> tuple[str, ...]:
