@@ -221,3 +221,9 @@ def test_nothing_half_written_is_left(folder, key, tmp_path, monkeypatch) -> Non
     left = [path.name for path in (tmp_path / "out").iterdir()]
     assert not [name for name in left if name.startswith(".")]
     assert "deidentify.json" not in left
+
+
+def test_the_page_lists_every_option_with_its_code() -> None:
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    for name, option in profile.OPTIONS.items():
+        assert f"| `{name}` | {option.code} |" in page
