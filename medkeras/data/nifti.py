@@ -93,7 +93,7 @@ def load(place: str, settings: config.DataConfig) -> cases.CaseSet:
 
 def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
     """Reads NIfTI files without their labels; raises as `load` does."""
-    spacing = volume.spacing_for(settings)
+    spacing = labelling.spacing_for(settings)
     found = find(place)
     facts, broken = _inspected(found.images)
     # Whole masks are read only where nothing can be trained without them.
@@ -181,12 +181,18 @@ def _inspected(
     """Returns what the images say of themselves, and those that cannot be read; several are read at a time."""
     facts, broken = {}, []
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        for name, look in zip(images, pool.map(masks.look, images.values()), strict=True):
-            if isinstance(look, errors.BadInputError):
-                broken.append(cases.Problem(look.path, "unreadable", look.reason))
+        for name, found in zip(images, pool.map(_look, images.values()), strict=True):
+            if isinstance(found, errors.BadInputError):
+                broken.append(cases.Problem(found.path, "unreadable", found.reason))
             else:
-                facts[name] = look
+                facts[name] = found
     return facts, tuple(broken)
+
+
+def _look(path: pathlib.Path) -> dict[str, Any] | errors.BadInputError:
+    """Returns what an image says of itself; floating-point voxels are read, for they may be no numbers."""
+    found = masks.look(path)
+    return masks.look(path, values=True) if isinstance(found, dict) and found["real"] else found
 
 
 def _items(found: Found, facts: Mapping[str, Mapping[str, Any]], view: str) -> Iterator[labelling.Item]:
@@ -215,6 +221,10 @@ def _notes(found: Found, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str
     said = [note for each in facts.values() for note in each["notes"]]
     for note in dict.fromkeys(said):
         yield f"{said.count(note)} of {len(facts)} files: {note}"
+    bad = [name for name, each in facts.items() if each.get("bad")]
+    if bad:
+        shown = ", ".join(map(errors.printable, bad[:3])) + ", …" * (len(bad) > 3)
+        yield f"{len(bad)} files hold NaN or infinite voxels, which take their volume's lowest value: {shown}."
     yield from _others(facts)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse
 
-from medkeras import config, errors
+from medkeras import errors
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Turns world coordinates of NIfTI into those of DICOM, and back."""
@@ -29,7 +29,7 @@ _FARTHEST_MM = 1e9
 
 # The world axis (x, y, z) that D, H and W of the canonical orientation follow.
 _CANONICAL_AXES = (2, 1, 0)
-_NEAREST, _LINEAR = 0, 1
+_NEAREST = 0
 
 Spacing = tuple[float, float, float]
 
@@ -131,36 +131,24 @@ def resample(volume: Volume, spacing: Spacing, *, order: int) -> Volume:
         spacing: Wanted distances in mm along D, H and W; they are met exactly, so the extent may change by up to half
             a voxel at either end, where the nearest values are repeated.
         order: 1: linear, for images; where voxels grow, a triangle filter as wide as they are, so that nothing is
-            aliased. Whole numbers are rounded and stay in their dtype. 0: nearest, for labels of any integer dtype.
+            aliased. Values become float32; uint8 and uint16 are rounded and stay. 0: nearest, for labels of any
+            integer dtype.
     """
-    values, affine = volume.values, np.array(volume.affine, np.float64)
-    sizes = resampled_shape(values.shape, volume.spacing, spacing)
-    whole = values.dtype if order == _LINEAR and values.dtype.kind in "ui" else None
+    affine = np.array(volume.affine, np.float64)
+    sizes = resampled_shape(volume.values.shape, volume.spacing, spacing)
+    places: dict[int, tuple[np.ndarray, float]] = {}
     for axis, (old, new, size) in enumerate(zip(volume.spacing, spacing, sizes, strict=True)):
-        places = (values.shape[axis] - 1) / 2 + (np.arange(size) - (size - 1) / 2) * (new / old)
-        affine[:3, 3] += affine[:3, axis] * places[0]
+        here = (volume.values.shape[axis] - 1) / 2 + (np.arange(size) - (size - 1) / 2) * (new / old)
+        affine[:3, 3] += affine[:3, axis] * here[0]
         affine[:3, axis] *= new / old
-        if size == values.shape[axis] and new == old:
-            continue
-        reach = max(1.0, new / old)
-        values = _interpolated(values, axis, places, reach) if order == _LINEAR else _nearest(values, axis, places)
-    if whole is not None and values.dtype != whole:
-        values = np.floor(values + np.float32(0.5)).astype(whole)
-    return Volume(values, affine)
-
-
-def spacing_for(settings: config.DataConfig) -> Spacing | None:
-    """Returns the voxel size in mm along D, H and W that cases are resampled to; None where they stay as stored.
-
-    Raises:
-        ConfigError: `data.spacing` cannot be read, or is asked for where cases are slices.
-    """
-    spacing = parse_spacing(settings.spacing)
-    if spacing and settings.view != "volumes":
-        raise errors.ConfigError(
-            f"data.spacing resamples volumes: it goes with data.view=volumes. Received: data.view={settings.view}"
-        )
-    return spacing
+        if size != volume.values.shape[axis] or new != old:
+            places[axis] = here, max(1.0, new / old)
+    # What shrinks most goes first, so that the steps between are small.
+    first = sorted(places, key=lambda axis: sizes[axis] / volume.values.shape[axis])
+    values = volume.values
+    for axis in first:
+        values = _nearest(values, axis, places[axis][0]) if order == _NEAREST else _linear(values, axis, *places[axis])
+    return Volume(values if order == _NEAREST else _restored(values, volume.values.dtype), affine)
 
 
 def parse_spacing(text: str) -> Spacing | None:
@@ -187,11 +175,26 @@ def parse_spacing(text: str) -> Spacing | None:
     return depth, row, column
 
 
-def _interpolated(values: np.ndarray, axis: int, places: np.ndarray, reach: float) -> np.ndarray:
+def _linear(values: np.ndarray, axis: int, places: np.ndarray, reach: float) -> np.ndarray:
+    """Returns float32 values at places along an axis, made slab by slab: a volume may be large."""
     weights = _triangles(values.shape[axis], places, reach)
-    front = np.moveaxis(values, axis, 0).astype(np.float32, copy=False)
-    flat = weights @ front.reshape(len(front), -1)
-    return np.moveaxis(flat.reshape(len(places), *front.shape[1:]), 0, axis)
+    result = np.empty((*values.shape[:axis], len(places), *values.shape[axis + 1 :]), np.float32)
+    across, along = (1, 0) if axis == 0 else (0, axis - 1)
+    for slab, target in zip(np.moveaxis(values, across, 0), np.moveaxis(result, across, 0), strict=True):
+        front = np.moveaxis(slab, along, 0).astype(np.float32)
+        flat = weights @ front.reshape(len(front), -1)
+        np.moveaxis(target, along, 0)[...] = flat.reshape(len(places), *front.shape[1:])
+    return result
+
+
+def _restored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Returns values rounded to uint8 or uint16 where they came from there, else as float32."""
+    if dtype.kind != "u" or dtype.itemsize > 2:
+        return values.astype(np.float32, copy=False)
+    if values.dtype.kind == "f":
+        values += np.float32(0.5)
+        np.floor(values, out=values)
+    return values.astype(dtype, copy=False)
 
 
 def _triangles(size: int, places: np.ndarray, reach: float) -> scipy.sparse.csr_array:

@@ -195,6 +195,17 @@ def test_what_cannot_be_read_is_a_problem(tmp_path):
     }
 
 
+def test_voxels_that_are_no_numbers_are_noted(tmp_path):
+    values = RNG.normal(size=(4, 5, 3)).astype(np.float32)
+    put(tmp_path / "good.nii.gz", values=values)
+    values[0] = np.nan
+    put(tmp_path / "holes.nii.gz", values=values)
+    case_set = nifti.load(str(tmp_path), SLICES)
+    assert "1 files hold NaN or infinite voxels, which take their volume's lowest value: holes." in case_set.notes
+    for case in case_set.cases:
+        assert case_set.images.read(case, 1).min() >= np.nanmin(values)
+
+
 def faulty_masks(folder):
     for number in range(30):
         put(folder / f"{number:02d}.nii.gz")

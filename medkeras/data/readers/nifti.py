@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 from typing import Any
@@ -46,9 +47,9 @@ def inspect(path: str, values: bool = False) -> dict[str, Any]:
 
     Returns:
         `shape` [D, H, W], `times`, `channels`, `dtype` (uint8, uint16 or float32), `spacing` [D, H, W] in mm, `affine`
-        4 x 4 from (d, h, w, 1) to LPS mm, `whole` (whether whole numbers are stored, unscaled), `notes`; with `values`
-        also `low`, `high`, `bad` (share of NaN and infinite voxels) and `levels` (up to 256 different values if all
-        are whole numbers, else []).
+        4 x 4 from (d, h, w, 1) to LPS mm, `whole` (whether whole numbers are stored, unscaled), `real` (whether
+        floating-point ones are, which may be NaN), `notes`; with `values` also `low`, `high`, `bad` (share of NaN and
+        infinite voxels) and `levels` (up to 256 different values if all are whole numbers, else []).
 
     Raises:
         RefusalError: The file is not read.
@@ -64,6 +65,7 @@ def inspect(path: str, values: bool = False) -> dict[str, Any]:
         "spacing": list(placed.spacing),
         "affine": placed.affine.tolist(),
         "whole": header.slope is None and header.stored.kind in "iu",
+        "real": header.stored.kind == "f",
         "notes": list(header.notes),
     }
     return facts | _survey(_open(path)) if values else facts
@@ -101,18 +103,23 @@ def read(
             f"Received: {time if frame is None else frame}"
         )
     stored = opened.values[chosen] if place is None else opened.values[chosen, place : place + 1]
+    if spacing is not None and place is None:
+        return _resampled(opened, chosen, spacing, labels)
     given = _labels(opened.header, stored) if labels else _meant(opened, stored, opened.lowest[chosen])
-    if place is not None:
-        return np.ascontiguousarray(given[0])
-    if spacing is not None:
-        given = _resampled(volume.Volume(given, opened.affine), spacing, labels)
-    return np.ascontiguousarray(given)
+    return np.ascontiguousarray(given if place is None else given[0])
 
 
-def _resampled(one: volume.Volume, spacing: volume.Spacing, labels: bool) -> np.ndarray:
+def _resampled(opened: _File, time: int, spacing: volume.Spacing, labels: bool) -> np.ndarray:
+    stored, lowest, header = opened.values[time], opened.lowest[time], opened.header
     depth, row, column = spacing
-    nifti_file.require_size(volume.resampled_shape(one.values.shape, one.spacing, (depth, row, column)))
-    return volume.resample(one, (depth, row, column), order=0 if labels else 1).values
+    nifti_file.require_size(volume.resampled_shape(stored.shape, volume.spacing_of(opened.affine), spacing))
+    if labels:
+        stored = _labels(header, stored)
+    # What float32 holds as it is need not be copied before.
+    elif header.slope is not None or lowest is not None or not np.can_cast(stored.dtype, np.float32):
+        stored = _meant(opened, stored, lowest)
+    one = volume.Volume(stored, opened.affine)
+    return np.ascontiguousarray(volume.resample(one, (depth, row, column), order=0 if labels else 1).values)
 
 
 def _open(path: str) -> _File:
@@ -166,9 +173,7 @@ def _meant(opened: _File, stored: np.ndarray, lowest: float | None) -> np.ndarra
     values = np.empty(stored.shape, np.float32)
     for plane, source in zip(values, stored, strict=True):
         exact = source if lowest is None else np.where(np.isfinite(source), source, lowest)
-        if header.slope is not None:
-            exact = exact.astype(np.float64) * header.slope + header.inter
-        plane[...] = _narrowed(exact)
+        plane[...] = _narrowed(_scaled(header, exact))
     return values
 
 
@@ -185,7 +190,7 @@ def _labels(header: nifti_file.Header, stored: np.ndarray) -> np.ndarray:
     """Returns whole numbers in the narrowest dtype that holds them."""
     if header.channels > 1:
         raise headers.RefusalError("labels are whole numbers; the mask holds colours")
-    values = stored if header.slope is None else stored.astype(np.float64) * header.slope + header.inter
+    values = _scaled(header, stored)
     if values.dtype.kind == "f":
         if not (np.isfinite(values) & (np.abs(values) < 2**53) & (values == np.rint(values))).all():
             raise headers.RefusalError("labels are whole numbers; the mask holds others")
@@ -198,15 +203,27 @@ def _labels(header: nifti_file.Header, stored: np.ndarray) -> np.ndarray:
 
 
 def _survey(opened: _File) -> dict[str, Any]:
-    """Returns the range of the finite values, the share of the others, and the levels of a mask."""
-    header, stored = opened.header, opened.values
-    finite = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
-    values = finite if header.slope is None else finite.astype(np.float64) * header.slope + header.inter
-    whole = finite.size == stored.size and bool((values == np.rint(values)).all())
-    levels = np.unique(values) if whole else np.empty(0)
+    """Returns the range of the finite values, the share of the others, and the levels of a mask, plane by plane."""
+    low, high, good, whole = math.inf, -math.inf, 0, True
+    levels: set[float] = set()
+    for plane in itertools.chain.from_iterable(opened.values):
+        finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
+        good += finite.size
+        if not finite.size:
+            continue
+        values = _scaled(opened.header, finite)
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        whole = whole and (values.dtype.kind in "iu" or bool((values == np.rint(values)).all()))
+        if whole and len(levels) <= _MOST_LEVELS:
+            levels.update(np.unique(values).tolist())
+    listed = whole and good == opened.values.size and len(levels) <= _MOST_LEVELS
     return {
-        "low": float(values.min()) if values.size else 0.0,
-        "high": float(values.max()) if values.size else 0.0,
-        "bad": 1 - finite.size / stored.size,
-        "levels": levels.tolist() if levels.size <= _MOST_LEVELS else [],
+        "low": low if good else 0.0,
+        "high": high if good else 0.0,
+        "bad": 1 - good / opened.values.size,
+        "levels": sorted(levels) if listed else [],
     }
+
+
+def _scaled(header: nifti_file.Header, stored: np.ndarray) -> np.ndarray:
+    return stored if header.slope is None else stored.astype(np.float64) * header.slope + header.inter
