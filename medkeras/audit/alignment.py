@@ -15,7 +15,7 @@ _MOST_SHIFT = 0.06
 
 def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Returns the normalised cross-correlation, float32 `[P]`, -1..1, of pairs `[P, S, S]`, their margins left out."""
-    first, second = (_inside(each).reshape(len(each), -1) for each in (first, second))
+    first, second = (_flat(_inside(each)) for each in (first, second))
     first = first - first.mean(axis=1, keepdims=True)
     second = second - second.mean(axis=1, keepdims=True)
     norms = np.sqrt(np.square(first).sum(axis=1) * np.square(second).sum(axis=1))
@@ -45,6 +45,10 @@ def _inside(images: np.ndarray) -> np.ndarray:
     return images[:, edge:-edge, edge:-edge]
 
 
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), images.shape[1] * images.shape[2])
+
+
 def _halved(images: np.ndarray) -> np.ndarray:
     count, side, _ = images.shape
     return images.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4))
@@ -55,12 +59,12 @@ def _align(first: np.ndarray, second: np.ndarray, warp: np.ndarray, steps: int) 
     down, across = _inside(np.gradient(first, axis=1)), _inside(np.gradient(first, axis=2))
     side = first.shape[1]
     place = _inside(np.broadcast_to(_places(side), (1, side, side)))[0, 0]
-    slopes = np.stack([down * place[:, np.newaxis], down, across * place, across], axis=1) * side
-    slopes = slopes.reshape(len(first), 4, -1)
+    slopes = [_flat(each) for each in (down * place[:, np.newaxis], down, across * place, across)]
+    slopes = np.stack(slopes, axis=1) * np.float32(side)
     normal = slopes @ slopes.transpose(0, 2, 1)
     normal += 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, np.newaxis, np.newaxis] * np.eye(4, dtype=np.float32) + 1e-6
     for _ in range(steps):
-        missing = _inside(first - _warped(second, warp)).reshape(len(first), -1, 1)
+        missing = _flat(_inside(first - _warped(second, warp)))[..., np.newaxis]
         warp = warp + np.linalg.solve(normal, slopes @ missing)[..., 0]
         warp = np.clip(warp, -_MOST_SHIFT, _MOST_SHIFT)
     return warp

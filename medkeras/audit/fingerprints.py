@@ -24,11 +24,13 @@ class Fingerprint:
         thumbnail: uint8 `[64, 64]`: the grey picture averaged by area and stretched to 0..255; of a volume, four of its
             slices side by side.
         flat: Whether the thumbnail holds one value only, so that nothing can be compared with it.
+        side: Pixels behind the thumbnail along the picture's shorter side; below 64 the thumbnail is interpolated.
     """
 
     digest: bytes
     thumbnail: np.ndarray
     flat: bool
+    side: int
 
 
 def take(image: np.ndarray) -> Fingerprint:
@@ -38,7 +40,8 @@ def take(image: np.ndarray) -> Fingerprint:
     low, high = float(small.min()), float(small.max())
     flat = not high - low > 1e-6 * max(abs(low), abs(high), 1e-30)
     stretched = np.zeros_like(small) if flat else (small - low) * (255.0 / (high - low))
-    return Fingerprint(digest(image), np.rint(stretched).astype(np.uint8), flat)
+    side = min(image.shape[-3:-1]) * (1 if image.ndim == 3 else 2)
+    return Fingerprint(digest(image), np.rint(stretched).astype(np.uint8), flat, side)
 
 
 def digest(image: np.ndarray) -> bytes:
