@@ -80,6 +80,7 @@ class Findings:
             "unreadable": _listed(self.unreadable),
             "unpaired": _listed((each.path, each.reason) for each in self.of_kind("unpaired")),
             "series": _listed((each.path, each.reason) for each in self.of_kind("series")),
+            "masks": _listed((each.path, each.reason) for each in self.of_kind("mask")),
             "exact_duplicates": self.exact.to_json(),
             "near_duplicates": self.near.to_json(),
             "patients_across_splits": [
@@ -135,8 +136,9 @@ def _unseen_classes(case_set: cases.CaseSet) -> Iterator[str]:
 def _warnings(found: Findings) -> Iterator[str]:
     for what, count in (
         ("Files that cannot be read", len(found.unreadable)),
-        ("Images without a label, or labels without an image", len(found.of_kind("unpaired"))),
+        ("Images without a label or a mask, labels or masks without an image", len(found.of_kind("unpaired"))),
         ("Faults of series of slices", len(found.of_kind("series"))),
+        ("Faults of masks", len(found.of_kind("mask"))),
     ):
         if count:
             yield f"{what}: {count:,}."

@@ -21,6 +21,7 @@ MOST_SHEETS = 24
 
 _SIDE = 160
 _STYLE = """
+h3 { margin-top: 18px; }
 .grave { border-color: #c0392b; border-left-width: 5px; }
 .grave > b { color: #c0392b; }
 .good { border-left: 5px solid #2e8b57; }
@@ -138,7 +139,7 @@ def _headline(found: findings.Findings, title: str) -> str:
 def _lead(found: findings.Findings) -> str:
     if found.invalidating:
         return "A test on these splits would not measure what it seems to measure."
-    if found.warnings:
+    if found.warnings or found.case_set.notes:
         return "Nothing was found that would invalidate a test result; some things are worth a look."
     return "Nothing was found."
 
@@ -273,7 +274,10 @@ def _shortcuts(found: findings.Findings) -> str:
         "Best told",
     )
     table = f'<div class="card">{markup.table(header, rows, numeric=(1, 2))}</div>' if rows else ""
-    rest = "; ".join(f"{each.feature.replace('_', ' ')}: {each.reason}" for each in others)
+    reasons: dict[str, list[str]] = {}
+    for each in others:
+        reasons.setdefault(each.reason, []).append(each.feature.replace("_", " "))
+    rest = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
     missing = f'<p class="muted">Not measured: {markup.text(rest)}.</p>' if rest else ""
     return (
         '<h2>Shortcuts</h2><p class="muted">How well a tree of four levels tells the classes apart on patients held '
@@ -322,6 +326,7 @@ def _problems(found: findings.Findings) -> str:
         ("Cannot be read", found.unreadable),
         ("Unpaired", [(each.path, each.reason) for each in found.of_kind("unpaired")]),
         ("Series of slices", [(each.path, each.reason) for each in found.of_kind("series")]),
+        ("Masks", [(each.path, each.reason) for each in found.of_kind("mask")]),
     ):
         if rows:
             table = markup.table(

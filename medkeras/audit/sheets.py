@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pathlib
 import re
 import zlib
@@ -12,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from medkeras import errors
-from medkeras.data import cases
+from medkeras.data import cases, guard, headers
+from medkeras.data.readers import dicom
 
 MOST_TILES = 48
 
@@ -36,10 +38,16 @@ def shown(image: np.ndarray, units: str = "") -> np.ndarray:
 
 
 def read(case: cases.Case, images: cases.ImageSource) -> np.ndarray | None:
-    """Returns a case as uint8 `[H, W, 1 or 3]`, or None where it cannot be read any more."""
+    """Returns a case as uint8 `[H, W, 1 or 3]`, or None where it cannot be read any more.
+
+    A DICOM image is shown through its first window.
+    """
     try:
         header = images.header(case)
-        return shown(images.read(case, header.channels), header.units)
+        image = images.read(case, header.channels)
+        if image.ndim == 3 and os.path.isfile(case.path) and headers.identify(case.path) == "DICOM":
+            return dicom.voi(image, guard.inspect("dicom", case.path))
+        return shown(image, header.units)
     except errors.BadInputError:
         return None
 

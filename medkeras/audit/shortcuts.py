@@ -104,7 +104,7 @@ def find(columns: Features, labels: Sequence[tuple[str, ...]], patients: Sequenc
     """
     kept, classes = _usable(labels, patients)
     if len(classes) < 2:
-        reason = f"two classes with {_FEWEST} patients each are needed"
+        reason = f"this takes two classes with {_FEWEST} patients each"
         return [Shortcut(name, reason=reason) for name in (JOINT, *columns)]
     target = np.array([[name in labels[row] for name in classes] for row in kept], np.float64)
     groups = np.unique([patients[row] for row in kept], return_inverse=True)[1]
@@ -112,7 +112,7 @@ def find(columns: Features, labels: Sequence[tuple[str, ...]], patients: Sequenc
     told = {name: block for name, block in blocks.items() if np.ptp(block, axis=0).any()}
     plan = _Plan(tuple(classes), target, groups, _folds(target, groups, seed), seed)
     results = [_measured(name, block, plan) for name, block in told.items()]
-    results += [Shortcut(name, reason="it is the same for every case") for name in blocks if name not in told]
+    results += [Shortcut(name, reason="the same for every case") for name in blocks if name not in told]
     results.sort(key=lambda each: (-(each.auroc or 0.0), each.feature))
     if not told:
         return [Shortcut(JOINT, reason="no property differs between cases"), *results]

@@ -17,11 +17,12 @@ KINDS = ("constant", "nearly_black", "inverted", "burned_in_header", "burned_in_
 
 _LARGEST_SIDE = 512
 _DARK = 0.05
+_ENOUGH = 10
 _EVEN = 0.04
 _STEP = 0.1
 _MOST_OF_THE_EDGE = 0.6
 _LEAST_BAR = 0.01
-_POLAR = 0.3
+_COMMON, _POLAR = 0.6, 0.3
 
 _BAND = 0.25
 _SMALLEST_PAGE = 64
@@ -97,7 +98,7 @@ def find(
 ) -> dict[str, tuple[Suspect, ...]]:
     """Returns the suspects of each of `KINDS`, the strongest first.
 
-    Scores: `constant` the one value; `nearly_black` the brightness as a share of the set's; `inverted` how much the
+    Scores: `constant` the one value; `nearly_black` the brightness as a share of white; `inverted` how much the
     picture is the negative of most others, 0..1; `burned_in_header` 1 where the header announces it; `burned_in_text`
     strokes in a line; `borders` share of the picture.
 
@@ -125,15 +126,17 @@ def _sorted(rows: Sequence[tuple[survey.Record, float]], *, weakest_first: bool)
 def _nearly_black(
     records: Sequence[survey.Record], measures: Mapping[str, Measures]
 ) -> list[tuple[survey.Record, float]]:
-    """Returns those whose bright parts are within 5% of what is black in the pictures of the same dtype."""
+    """Returns those whose bright parts are within 5% of black, by the 8-bit range or by their dtype's others."""
     found = []
     by_dtype = collections.defaultdict(list)
     for record in records:
         by_dtype[record.header.dtype].append((record, measures[record.case.case_id]))
-    for members in by_dtype.values():
-        black = np.median([each.dark for _, each in members])
-        white = np.median([each.bright for _, each in members])
-        if white > black:
+    for dtype, members in by_dtype.items():
+        black, white = 0.0, 255.0
+        if dtype != "uint8":
+            black = float(np.median([each.dark for _, each in members]))
+            white = float(np.median([each.bright for _, each in members]))
+        if white > black and (dtype == "uint8" or len(members) >= _ENOUGH):
             shares = [(record, (each.bright - black) / (white - black)) for record, each in members]
             found += [(record, share) for record, share in shares if share < _DARK and record.low < record.high]
     return found
@@ -146,7 +149,7 @@ def _inverted(records: Sequence[survey.Record]) -> list[tuple[survey.Record, flo
     stands whatever share of the set is inverted. Where pictures have little in common no sign can be told.
     """
     members = [record for record in records if not record.fingerprint.flat]
-    if len(members) < 3:
+    if len(members) < _ENOUGH:
         return []
     thumbnails = np.stack([record.fingerprint.thumbnail[::4, ::4].ravel() for record in members]).astype(np.float32)
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)
@@ -157,7 +160,7 @@ def _inverted(records: Sequence[survey.Record]) -> list[tuple[survey.Record, flo
         common /= max(float(np.linalg.norm(common)), 1e-6)
     likeness = thumbnails @ common
     likeness *= 1 if np.median(likeness) >= 0 else -1
-    if np.median(np.abs(likeness)) < _POLAR:
+    if np.median(np.abs(likeness)) < _COMMON:
         return []
     return [(record, -like) for record, like in zip(members, likeness.tolist(), strict=True) if like < -_POLAR]
 
@@ -177,6 +180,8 @@ def bars(page: np.ndarray) -> float:
 def _bar(page: np.ndarray) -> int:
     """Returns how many rows at the top form a bar."""
     level = float(np.median(page[0]))
+    if np.abs(page[0] - level).max() > _EVEN:
+        return 0
     even = np.abs(page - level).max(axis=1) <= _EVEN
     count = int(np.argmin(even)) if not even.all() else 0
     if not count:
@@ -203,7 +208,7 @@ def _line(part: np.ndarray, side: int) -> float:
     part = 1 - part if np.median(part) > 0.5 else part
     window = max(5, round(side * 0.03) | 1)
     thin = part - ndimage.maximum_filter(ndimage.minimum_filter(part, window), window) > _STROKE_CONTRAST
-    if np.count_nonzero(thin.any(axis=1)) < _GLYPH_HEIGHTS[0]:
+    if np.count_nonzero(_runs(thin) >= _LEAST_STROKES) < _GLYPH_HEIGHTS[0] - 1:
         return 0.0
     return max((_longest(part, thin, reach, _GLYPH_HEIGHTS[1] * side) for reach in _CLOSINGS), default=0.0)
 
@@ -223,7 +228,7 @@ def _longest(part: np.ndarray, thin: np.ndarray, reach: int, tallest: float) -> 
 def _strokes_of(ink: np.ndarray, part: np.ndarray, width: int) -> float:
     """Returns the strokes of a group that has the density, the ground and the contrast of text, else 0."""
     height = len(ink)
-    runs = np.count_nonzero(np.diff(ink.view(np.int8), axis=1, prepend=0) == 1, axis=1)
+    runs = _runs(ink)
     ground = ~ndimage.binary_dilation(ink)
     if np.count_nonzero(ground) < 5:
         return 0.0
@@ -237,6 +242,11 @@ def _strokes_of(ink: np.ndarray, part: np.ndarray, width: int) -> float:
         and np.median(part[ink]) - np.median(part[ground]) > _STROKE_CONTRAST
     )
     return typical if like_text else 0.0
+
+
+def _runs(ink: np.ndarray) -> np.ndarray:
+    """Returns how many runs of ink each row of bool `[H, W]` holds."""
+    return np.count_nonzero(ink[:, 1:] & ~ink[:, :-1], axis=1) + ink[:, 0]
 
 
 def _shrunk(plane: np.ndarray) -> np.ndarray:
