@@ -10,7 +10,6 @@ import itertools
 import struct
 
 from medkeras.data import headers
-from medkeras.data.readers.dicom import form as forms
 from medkeras.data.readers.dicom import scan
 from medkeras.data.readers.dicom import source as sources
 
@@ -18,23 +17,19 @@ _END_OF_IMAGE = b"\xff\xd9"
 Span = tuple[int, int]
 
 
-def frame_bytes(source: sources.Source, form: forms.Form, index: int) -> bytes:
-    """Returns the compressed bytes of one frame.
+def joined(source: sources.Source, spans: list[Span]) -> bytes:
+    """Returns the compressed bytes of one frame."""
+    return b"".join(source.data[start : start + length] for start, length in spans)
+
+
+def fragments(source: sources.Source, frames: int) -> list[list[Span]]:
+    """Returns where the fragments of each frame lie.
 
     Raises:
         RefusalError: The fragments do not make up the frames that the header declares.
     """
-    spans = _spans(source, form.frames)[index]
-    return b"".join(source.data[start : start + length] for start, length in spans)
-
-
-def check(source: sources.Source, form: forms.Form) -> None:
-    """Refuses fragments that do not make up the frames that the header declares."""
-    _spans(source, form.frames)
-
-
-def _spans(source: sources.Source, frames: int) -> list[list[Span]]:
-    """Returns the fragments of each frame."""
+    if source.pixels.length is not None:
+        raise headers.RefusalError("compressed pixel data are stored in fragments")
     table, *found = [
         (start, length)
         for _, start, length in scan.fragments(source.data, source.pixels.start, source.layout.encoding.little)

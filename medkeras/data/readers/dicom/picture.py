@@ -24,6 +24,7 @@ class Picture:
     Attributes:
         source: The file.
         form: What every frame looks like.
+        fragments: Where the bytes of each compressed frame lie; empty for uncompressed ones.
         meaning: How stored values become values; None for colours.
         palette: Tables of red, green and blue; empty where there is no palette.
         padding: Lowest and highest stored value that stand for no image at all; None: none does.
@@ -34,6 +35,7 @@ class Picture:
 
     source: sources.Source
     form: forms.Form
+    fragments: list[list[frames.Span]]
     meaning: modality.Modality | None
     palette: tuple[tables.Table, ...]
     padding: tuple[int, int] | None
@@ -56,7 +58,7 @@ class Picture:
     def _stored(self, index: int) -> tuple[np.ndarray, bool]:
         if self.source.transfer_syntax in decoders.NATIVE:
             return native.frame(self.source, self.form, index), colour.is_ybr(self.form, None)
-        data = frames.frame_bytes(self.source, self.form, index)
+        data = frames.joined(self.source, self.fragments[index])
         found = None if self.source.transfer_syntax == decoders.RLE else codestream.header(data)
         return decoders.frame(data, self.source.transfer_syntax, self.form), colour.is_ybr(self.form, found)
 
@@ -82,7 +84,7 @@ def _open(path: str, *_: int) -> Picture:
     source = sources.open_source(path)
     pixels = source.pixels
     decoders.check(source.transfer_syntax)
-    form, notes = _checked(source, forms.form(source.dataset, pixels))
+    form, fragments, notes = _checked(source, forms.form(source.dataset, pixels))
     palette = palettes.palette(source.dataset, form.signed) if form.photometric == "PALETTE COLOR" else ()
     meaning = modality.modality(source.dataset, form) if form.monochrome else None
     dtype = meaning.dtype if meaning else palette[0].entries.dtype.name if palette else _colour_dtype(form)
@@ -94,26 +96,25 @@ def _open(path: str, *_: int) -> Picture:
     if form.stored > 24:
         notes.append("samples of more than 24 significant bits are rounded to float32")
     notes.extend(_overlays(source))
-    return Picture(source, form, meaning, palette, padding, dtype, 1 if form.monochrome else 3, tuple(notes))
+    channels = 1 if form.monochrome else 3
+    return Picture(source, form, fragments, meaning, palette, padding, dtype, channels, tuple(notes))
 
 
-def _checked(source: sources.Source, form: forms.Form) -> tuple[forms.Form, list[str]]:
-    """Compares the declared form with the pixel data, and takes the sign of a JPEG 2000 frame that has one."""
+def _checked(source: sources.Source, form: forms.Form) -> tuple[forms.Form, list[list[frames.Span]], list[str]]:
+    """Compares the declared form with the pixel data; returns the form that holds, fragments and notes."""
     if source.transfer_syntax in decoders.NATIVE:
         beyond = native.check(source, form)
-        return form, ["there are bytes beyond the last frame"] if beyond > 1 else []
-    if source.pixels.length is not None:
-        raise headers.RefusalError("compressed pixel data are stored in fragments")
-    frames.check(source, form)
+        return form, [], ["there are bytes beyond the last frame"] if beyond > 1 else []
+    fragments = frames.fragments(source, form.frames)
     if source.transfer_syntax == decoders.RLE:
         if form.allocated == 1:
             raise headers.RefusalError("RLE compresses whole bytes. Received: samples of 1 bit")
-        return form, []
-    found = decoders.compare(frames.frame_bytes(source, form, 0), source.transfer_syntax, form)
+        return form, fragments, []
+    found = decoders.compare(frames.joined(source, fragments[0]), source.transfer_syntax, form)
     if found.process == 0x51 and found.signed != form.signed:
-        form = dataclasses.replace(form, signed=True)
-        return form, ["the JPEG 2000 frame and the data set disagree on the sign: values are taken as signed"]
-    return form, []
+        note = "the JPEG 2000 frame and the data set disagree on the sign: values are taken as signed"
+        return dataclasses.replace(form, signed=True), fragments, [note]
+    return form, fragments, []
 
 
 def _colour_dtype(form: forms.Form) -> str:
