@@ -126,11 +126,13 @@ def _rewrite(kind: str, path: str, target: str) -> dict[str, int]:
 def _renamed(relative: str, suffix: str, key: bytes) -> str:
     """Returns the name of a file that is not DICOM.
 
-    A folder called by known words alone, as classes and splits are, keeps its name: another may be a patient's.
+    A folder called by known words alone, as classes and splits are, keeps its name: another may be a patient's. The
+    file's own name is hashed without its folder and suffix, so that `images/A.png` and `masks/A.png` stay a pair.
     """
     place = pathlib.PurePath(relative)
     folders = (part if _is_harmless(part) else pseudonyms.pseudonym(key, part, prefix="d") for part in place.parts[:-1])
-    return "/".join((*folders, f"{pseudonyms.pseudonym(key, place.as_posix(), prefix='f')}{suffix}"))
+    stem = place.name.removesuffix(".gz").rpartition(".")[0] or place.name
+    return "/".join((*folders, f"{pseudonyms.pseudonym(key, stem, prefix='n')}{suffix}"))
 
 
 def _is_harmless(name: str) -> bool:

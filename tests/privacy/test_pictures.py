@@ -213,7 +213,17 @@ def test_names_are_hashes_in_the_same_folders(tmp_path) -> None:
     folders = {pathlib.PurePath(name).parent.as_posix() for name in names}
     hashed = f"{pseudonyms.pseudonym(KEY, 'Jane Doe', prefix='d')}/1"
     assert folders == {"Training/glioma", "Testing/no_tumor", hashed}
-    assert all(pathlib.PurePath(name).name.startswith("f-") for name in names)
+    assert all(pathlib.PurePath(name).name.startswith("n-") for name in names)
+
+
+@pytest.mark.parametrize(("first", "second"), [("images/a.png", "masks/a.png"), ("images/a.jpg", "masks/a.png")])
+def test_an_image_and_its_mask_stay_a_pair(first, second, tmp_path) -> None:
+    path = written(tmp_path, ".png")
+    names = [
+        file.deidentify_file(str(path), str(tmp_path / "n"), relative=name, key=KEY, chosen=frozenset()).name
+        for name in (first, second)
+    ]
+    assert names[0].replace("images", "masks") == names[1]
 
 
 def test_damaged_pictures_are_told_without_their_contents(tmp_path) -> None:
