@@ -69,3 +69,19 @@ def raw(path: pathlib.Path, body: bytes, syntax: str = uid.ExplicitVRLittleEndia
     length = struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta))
     path.write_bytes(preamble + b"DICM" + length + meta + body)
     return str(path)
+
+
+def item(**elements: object) -> pydicom.Dataset:
+    """Returns the item of a sequence."""
+    made = datasets.Dataset()
+    for name, value in elements.items():
+        setattr(made, name, value)
+    return made
+
+
+def lut(values: list[int], first: int = 0, bits: int = 16, **elements: object) -> pydicom.Dataset:
+    """Returns the item of a LUT sequence."""
+    made = item(**elements)
+    made.add_new("LUTDescriptor", "US", [len(values), first, bits])
+    made.add_new("LUTData", "OW", np.asarray(values, "<u2").tobytes())
+    return made

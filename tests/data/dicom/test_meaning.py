@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-
 import imagecodecs
 import numpy as np
 import pydicom
 import pytest
-from pydicom import dataset as datasets
 from pydicom import pixels as dicom_pixels
 from pydicom import uid
 
@@ -32,20 +29,6 @@ def refused(tmp_path, match: str, pixels: np.ndarray | None = None, **elements: 
     path = making.write(making.image(pixels, **elements), tmp_path / "made.dcm")
     with pytest.raises(headers.RefusalError, match=match):
         dicom.inspect(path)
-
-
-def item(**elements: object) -> pydicom.Dataset:
-    made = datasets.Dataset()
-    for name, value in elements.items():
-        setattr(made, name, value)
-    return made
-
-
-def lut(values: list[int], first: int = 0, bits: int = 16, **elements: object) -> pydicom.Dataset:
-    made = item(**elements)
-    made.add_new("LUTDescriptor", "US", [len(values), first, bits])
-    made.add_new("LUTData", "OW", np.asarray(values, "<u2").tobytes())
-    return made
 
 
 # MONOCHROME1
@@ -83,25 +66,26 @@ def test_ct_gives_hounsfield_units_as_float32(tmp_path) -> None:
     assert (values.dtype, facts["dtype"], facts["units"]) == (np.float32, "float32", "HU")
 
 
+def transformation(slope: str, intercept: str) -> pydicom.Dataset:
+    values = making.item(RescaleSlope=slope, RescaleIntercept=intercept, RescaleType="HU")
+    return making.item(PixelValueTransformationSequence=[values])
+
+
 def enhanced(lines: list[tuple[str, str]], shared: bool = False) -> pydicom.Dataset:
     """Returns an enhanced CT, one frame for each slope and intercept, 10 mm apart."""
     pixels = np.stack([making.ramp(high=1196) for _ in lines])
     made = making.image(pixels[0], Modality="CT", SOPClassUID=uid.EnhancedCTImageStorage, NumberOfFrames=len(lines))
     made.add_new(0x7FE00010, "OW", pixels.tobytes())
-    transformations = [
-        item(PixelValueTransformationSequence=[item(RescaleSlope=a, RescaleIntercept=b, RescaleType="HU")])
-        for a, b in lines
-    ]
-    per_frame = [
-        item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, 10 * index])]) for index in range(len(lines))
-    ]
+    transformations = [transformation(*line) for line in lines]
+    planes = [making.item(ImagePositionPatient=[0, 0, 10 * index]) for index in range(len(lines))]
+    per_frame = [making.item(PlanePositionSequence=[plane]) for plane in planes]
     if not shared:
-        for frame, transformation in zip(per_frame, transformations, strict=True):
-            frame.update(transformation)
-    shared_groups = item(
-        PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
-        PixelMeasuresSequence=[item(PixelSpacing=[0.5, 0.25], SliceThickness=8, SpacingBetweenSlices=10)],
-        FrameVOILUTSequence=[item(WindowCenter=40, WindowWidth=400, WindowCenterWidthExplanation="SOFT")],
+        for frame, change in zip(per_frame, transformations, strict=True):
+            frame.update(change)
+    shared_groups = making.item(
+        PlaneOrientationSequence=[making.item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+        PixelMeasuresSequence=[making.item(PixelSpacing=[0.5, 0.25], SliceThickness=8, SpacingBetweenSlices=10)],
+        FrameVOILUTSequence=[making.item(WindowCenter=40, WindowWidth=400, WindowCenterWidthExplanation="SOFT")],
     )
     if shared:
         shared_groups.update(transformations[0])
@@ -178,14 +162,14 @@ def test_rescaled_values_take_the_narrowest_type_that_keeps_them(slope, intercep
 
 def test_a_modality_lut_is_applied(tmp_path) -> None:
     entries = [7 * value for value in range(4096)]
-    elements = {"BitsStored": 12, "HighBit": 11, "ModalityLUTSequence": [lut(entries, ModalityLUTType="OD")]}
+    elements = {"BitsStored": 12, "HighBit": 11, "ModalityLUTSequence": [making.lut(entries, ModalityLUTType="OD")]}
     values, facts = opened(tmp_path, making.ramp(), **elements)
     np.testing.assert_array_equal(values[..., 0], 7 * making.ramp())
     assert facts["dtype"] == "uint16"
 
 
 def test_values_beyond_a_lut_take_its_ends(tmp_path) -> None:
-    made = making.image(making.ramp(), ModalityLUTSequence=[lut([5, 6, 7], first=1000, ModalityLUTType="US")])
+    made = making.image(making.ramp(), ModalityLUTSequence=[making.lut([5, 6, 7], first=1000, ModalityLUTType="US")])
     path = making.write(made, tmp_path / "made.dcm")
     wanted = dicom_pixels.apply_modality_lut(pydicom.dcmread(path).pixel_array, pydicom.dcmread(path))
     np.testing.assert_array_equal(dicom.read(path)[..., 0], wanted)
@@ -194,7 +178,7 @@ def test_values_beyond_a_lut_take_its_ends(tmp_path) -> None:
 
 @pytest.mark.parametrize("declared", [2, 4, 4096, 0])
 def test_a_modality_lut_of_another_length_is_refused(declared, tmp_path) -> None:
-    table = lut([5, 6, 7], ModalityLUTType="US")
+    table = making.lut([5, 6, 7], ModalityLUTType="US")
     table.LUTDescriptor = [declared, 0, 16]
     refused(tmp_path, "LUTData has as many entries as declared", ModalityLUTSequence=[table])
 
@@ -340,102 +324,6 @@ def test_an_image_of_padding_alone_is_left_as_it_is(tmp_path) -> None:
     assert set(dicom.read(making.write(made, tmp_path / "made.dcm")).ravel()) == {9}
 
 
-# Colour
-
-
-def palette(made: pydicom.Dataset, tables: np.ndarray, bits: int) -> None:
-    made.PhotometricInterpretation = "PALETTE COLOR"
-    for name, table in zip(("Red", "Green", "Blue"), tables, strict=True):
-        made.add_new(f"{name}PaletteColorLookupTableDescriptor", "US", [len(table), 0, bits])
-        made.add_new(f"{name}PaletteColorLookupTableData", "OW", table.astype("<u2" if bits == 16 else "u1").tobytes())
-
-
-@pytest.mark.parametrize("bits", [8, 16])
-def test_a_palette_is_expanded(bits, tmp_path) -> None:
-    tables = np.random.default_rng(0).integers(0, 2**bits, (3, 256))
-    made = making.image(making.ramp(high=255, dtype=np.uint8))
-    palette(made, tables, bits)
-    values = dicom.read(making.write(made, tmp_path / "made.dcm"))
-    np.testing.assert_array_equal(values, tables.T[making.ramp(high=255, dtype=np.uint8)])
-    assert values.dtype == f"uint{bits}"
-
-
-def test_a_real_palette_gives_colours_and_not_indices() -> None:
-    path = making.bundled("examples_palette.dcm")
-    made = pydicom.dcmread(path)
-    np.testing.assert_array_equal(dicom.read(path), dicom_pixels.apply_color_lut(made.pixel_array, made))
-
-
-def test_a_palette_that_is_cut_short_is_refused(tmp_path) -> None:
-    made = making.image(making.ramp(high=255, dtype=np.uint8))
-    palette(made, np.zeros((3, 256), int), 16)
-    made.GreenPaletteColorLookupTableData = bytes(200)
-    with pytest.raises(headers.RefusalError, match="as many entries as declared, 256. Received: 100"):
-        dicom.inspect(making.write(made, tmp_path / "made.dcm"))
-
-
-def segmented(words: list[int], count: int) -> pydicom.Dataset:
-    made = making.image(making.ramp(high=count - 1, dtype=np.uint8), PhotometricInterpretation="PALETTE COLOR")
-    for name in ("Red", "Green", "Blue"):
-        made.add_new(f"{name}PaletteColorLookupTableDescriptor", "US", [count, 0, 16])
-        made.add_new(f"Segmented{name}PaletteColorLookupTableData", "OW", np.asarray(words, "<u2").tobytes())
-    return made
-
-
-def test_a_segmented_palette_is_expanded_as_pydicom_does(tmp_path) -> None:
-    words = [0, 4, 10, 20, 30, 40, 1, 60, 1000, 0, 2, 7, 8, 2, 1, 0, 0, 1, 10, 65535]
-    path = making.write(segmented(words, 80), tmp_path / "made.dcm")
-    made = pydicom.dcmread(path)
-    np.testing.assert_array_equal(dicom.read(path), dicom_pixels.apply_color_lut(made.pixel_array, made))
-
-
-@pytest.mark.parametrize(
-    "words", [[1, 80, 5], [0, 100, 1], [0, 1, 5, *[1, 65535, 9] * 1000], [0, 2, 1, 2, 2, 60000, 0, 0], [3, 1, 1, 1]]
-)
-def test_segments_that_expand_to_something_else_are_refused(words, tmp_path) -> None:
-    path = making.write(segmented(words, 80), tmp_path / "made.dcm")
-    with pytest.raises(headers.RefusalError, match="segmented palette expands to as many entries"):
-        dicom.inspect(path)
-
-
-@pytest.mark.parametrize("name", ["YBR_FULL", "YBR_FULL_422"])
-def test_luminance_and_chrominance_become_rgb(name, tmp_path) -> None:
-    colours = np.repeat(np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8), 2, axis=1)
-    ybr = dicom_pixels.convert_color_space(colours, "RGB", "YBR_FULL")
-    made = making.image(ybr, PhotometricInterpretation=name)
-    if name == "YBR_FULL_422":
-        pairs = np.concatenate([ybr[:, 0::2, :1], ybr[:, 1::2, :1], ybr[:, 0::2, 1:]], axis=-1)
-        made.add_new(0x7FE00010, "OB", pairs.tobytes())
-    values = dicom.read(making.write(made, tmp_path / "made.dcm"))
-    np.testing.assert_array_equal(values, dicom_pixels.convert_color_space(ybr, "YBR_FULL", "RGB"))
-    assert np.abs(values.astype(int) - colours).max() <= 2
-
-
-@pytest.mark.parametrize("transform", ["YBR_RCT", "YBR_ICT"])
-def test_the_colour_transforms_of_jpeg_2000_are_undone(transform, tmp_path) -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
-    reversible = transform == "YBR_RCT"
-    frame = imagecodecs.jpeg2k_encode(colours, level=0 if reversible else 60, codecformat="J2K",
-                                      reversible=reversible, mct=True)  # fmt: skip
-    made = making.image(colours, PhotometricInterpretation=transform)
-    values = dicom.read(making.compressed(made, [frame], tmp_path / "made.dcm", uid.JPEG2000))
-    assert np.abs(values.astype(int) - colours).max() <= (0 if reversible else 4)
-
-
-def test_planes_of_colour_are_brought_together(tmp_path) -> None:
-    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-    made = making.image(colours, PlanarConfiguration=1)
-    made.add_new(0x7FE00010, "OB", colours.transpose(2, 0, 1).tobytes())
-    np.testing.assert_array_equal(dicom.read(making.write(made, tmp_path / "made.dcm")), colours)
-
-
-@pytest.mark.parametrize("name", ["CMYK", "ARGB", "HSV", "YBR_PARTIAL_420", "XYB", "JOHN^DOE"])
-def test_other_photometric_interpretations_are_refused(name, tmp_path) -> None:
-    colours = np.zeros((6, 8, 3), np.uint8)
-    refused(tmp_path, "^a photometric interpretation is one of MONOCHROME1, .*YBR_RCT$", colours,
-            PhotometricInterpretation=name)  # fmt: skip
-
-
 # The file itself
 
 
@@ -453,117 +341,3 @@ def test_a_preamble_of_tiff_is_read(tmp_path) -> None:
     making.write(making.image(making.ramp()), path)
     path.write_bytes(b"II*\x00".ljust(128, b"\x00") + path.read_bytes()[128:])
     np.testing.assert_array_equal(dicom.read(str(path))[..., 0], making.ramp())
-
-
-# Geometry
-
-
-def test_spacing_that_is_not_positive_is_none(tmp_path) -> None:
-    for wrong in ([0, 0], [-1, 1], [1, 0]):
-        _, facts = opened(tmp_path, making.ramp(), PixelSpacing=wrong)
-        assert facts["spacing"] is None
-        assert "PixelSpacing is no pair of positive numbers: there is no spacing" in facts["notes"]
-
-
-def test_spacing_is_that_of_rows_then_of_columns(tmp_path) -> None:
-    _, facts = opened(tmp_path, making.ramp(), PixelSpacing=[0.5, 0.25])
-    assert facts["spacing"] == [0.5, 0.25]
-
-
-@pytest.mark.parametrize("wrong", [[0] * 6, [1, 0, 0, 1, 0, 0], [2, 0, 0, 0, 2, 0], [1, 0, 0]])
-def test_an_orientation_that_is_none_leaves_no_geometry(wrong, tmp_path) -> None:
-    values, facts = opened(tmp_path, making.ramp(), ImageOrientationPatient=wrong, ImagePositionPatient=[1, 2, 3])
-    assert facts["orientation"] == [None]
-    assert facts["positions"] == [[1, 2, 3]]
-    assert any("there is no geometry" in note for note in facts["notes"])
-    np.testing.assert_array_equal(values[..., 0], making.ramp())
-
-
-def region(delta: float, units: int = 3) -> pydicom.Dataset:
-    return item(PhysicalUnitsXDirection=units, PhysicalUnitsYDirection=units,
-                PhysicalDeltaX=delta, PhysicalDeltaY=2 * delta)  # fmt: skip
-
-
-@pytest.mark.parametrize(("regions", "spacing"), [
-    ([region(0.05)], [1.0, 0.5]), ([region(0.05)] * 2, [1.0, 0.5]), ([region(0.05), region(0.06)], None),
-    ([region(0.05, units=4)], None), ([region(-0.05)], None), ([], None),
-])  # fmt: skip
-def test_ultrasound_is_calibrated_by_its_regions(regions, spacing, tmp_path) -> None:
-    _, facts = opened(tmp_path, making.ramp(), Modality="US", SequenceOfUltrasoundRegions=regions)
-    assert facts["spacing"] == spacing
-    assert any(("calibrated ultrasound region" if spacing else "not calibrated") in note for note in facts["notes"])
-
-
-def test_pixels_that_are_not_square_are_noted(tmp_path) -> None:
-    _, facts = opened(tmp_path, making.ramp(), PixelAspectRatio=[4, 3])
-    assert any("the aspect ratio is 4 to 3" in note for note in facts["notes"])
-
-
-# Display
-
-
-def test_a_window_of_width_zero_is_ignored(tmp_path) -> None:
-    elements = {"WindowCenter": [40, 50], "WindowWidth": [0, 100], "WindowCenterWidthExplanation": ["A", "B"]}
-    values, facts = opened(tmp_path, making.ramp(), **elements)
-    assert facts["windows"] == [[50, 100, "B"]]
-    assert "a window without a positive width is ignored" in facts["notes"]
-    assert dicom.voi(values, facts).dtype == np.uint8
-
-
-@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
-def test_a_window_is_applied_for_display_as_pydicom_does(function, tmp_path) -> None:
-    elements = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 300, "WindowWidth": 800, "VOILUTFunction": function}
-    path = making.write(making.image(making.ramp(20, 20), **elements, **CT), tmp_path / "made.dcm")
-    values, made = dicom.read(path), pydicom.dcmread(path)
-    wanted = dicom_pixels.apply_windowing(dicom_pixels.apply_modality_lut(made.pixel_array, made), made)
-    low, high = -1024, 4095 - 1024
-    shown = dicom.voi(values, dicom.inspect(path))[..., 0]
-    np.testing.assert_allclose(shown, (wanted - low) * 255 / (high - low), atol=0.51)
-
-
-def test_a_voi_lut_is_applied_for_display_alone(tmp_path) -> None:
-    entries = np.linspace(65535, 0, 4096).round().astype(int).tolist()
-    values, facts = opened(tmp_path, making.ramp(), VOILUTSequence=[lut(entries)])
-    np.testing.assert_array_equal(values[..., 0], making.ramp())
-    np.testing.assert_allclose(dicom.voi(values, facts)[..., 0], 255 - making.ramp() / 4095 * 255, atol=0.51)
-
-
-def test_a_voi_lut_that_is_cut_short_is_ignored_and_noted(tmp_path) -> None:
-    table = lut([1, 2, 3])
-    table.LUTDescriptor = [500, 0, 16]
-    _, facts = opened(tmp_path, making.ramp(), VOILUTSequence=[table])
-    assert facts["voi_lut"] is None
-    assert "the VOI LUT is damaged and is ignored" in facts["notes"]
-
-
-def test_an_inverted_image_is_shown_by_the_window_that_its_file_means(tmp_path) -> None:
-    elements = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 1000, "WindowWidth": 500}
-    shown = []
-    for name in ("MONOCHROME1", "MONOCHROME2"):
-        values, facts = opened(tmp_path, making.ramp(20, 20), PhotometricInterpretation=name, **elements)
-        shown.append(dicom.voi(values, facts).astype(int))
-    np.testing.assert_array_equal(shown[0], 255 - shown[1])
-
-
-def test_an_image_without_a_window_is_shown_over_its_range(tmp_path) -> None:
-    values, facts = opened(tmp_path, making.ramp(low=500, high=1500))
-    assert (dicom.voi(values, facts).min(), dicom.voi(values, facts).max()) == (0, 255)
-    flat = dicom.voi(np.full((4, 4, 1), 7, np.uint16), facts)
-    assert set(flat.ravel()) == {0}
-
-
-def test_no_window_touches_what_a_model_reads(tmp_path) -> None:
-    plain, _ = opened(tmp_path, making.ramp())
-    windowed, _ = opened(tmp_path, making.ramp(), WindowCenter=40, WindowWidth=80)
-    np.testing.assert_array_equal(plain, windowed)
-
-
-def test_facts_are_json_and_sentences_hold_no_identity(tmp_path) -> None:
-    elements = {"PatientName": "SENTINEL^NAME", "PatientID": "SENTINEL", "BurnedInAnnotation": "YES"}
-    _, facts = opened(tmp_path, making.ramp(), PatientSex="F", PatientAge="042Y", InstanceNumber=7, **elements)
-    assert (facts["patient_id"], facts["burned_in"], facts["sex"]) == ("SENTINEL", True, "F")
-    assert (facts["age"], facts["instance_number"]) == ("042Y", 7)
-    assert all("SENTINEL" not in note for note in facts["notes"])
-    assert all(type(one) in (str, int, float, bool, list, dict, type(None)) for one in facts.values())
-    flat = itertools.chain(*(one for one in facts["positions"] + facts["orientation"] if one))
-    assert all(type(one) is float for one in flat)

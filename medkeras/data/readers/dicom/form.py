@@ -132,5 +132,7 @@ def _check(made: Form) -> None:
             "stored bits lie within the allocated ones. "
             f"Received: {made.stored} bits up to bit {made.high} of {made.allocated}"
         )
+    if made.samples == 3 and made.signed:
+        raise headers.RefusalError("colours are unsigned")
     if made.samples == 3 and (made.real or made.allocated == 1):
         raise headers.RefusalError(f"colours are whole numbers of 8, 16 or 32 bits. Received: {made.allocated} bits")

@@ -118,7 +118,7 @@ def _checked(source: sources.Source, form: forms.Form) -> tuple[forms.Form, list
 
 
 def _colour_dtype(form: forms.Form) -> str:
-    return "float32" if form.signed or form.stored > 16 else "uint8" if form.stored <= 8 else "uint16"
+    return "float32" if form.stored > 16 else "uint8" if form.stored <= 8 else "uint16"
 
 
 def _padding(source: sources.Source, form: forms.Form) -> tuple[int, int] | None:
