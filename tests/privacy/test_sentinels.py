@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -35,20 +36,24 @@ SMALL = (
     *("data.validation=0.25", "data.test=0.25", "data.on_error=skip", "data.max_errors=0.5"),
 )
 DRIVER = """
-import json, sys
+import json, sys, traceback
 from absl.testing import flagsaver
-import main
+import main, medkeras
 sys.argv = ["main"]
 runs, codes = json.load(sys.stdin), {}
 for name, arguments in runs.items():
     print("==", name, flush=True)
     print("==", name, flush=True, file=sys.stderr)
+    vars(medkeras).pop("audit", None)
     with flagsaver.flagsaver():
         try:
             main.parse(["main", *arguments])
             codes[name] = main.main([])
         except SystemExit as stop:
             codes[name] = stop.code
+        except Exception:
+            codes[name] = 1
+            traceback.print_exc()
 json.dump(codes, open("codes.json", "w"))
 """
 
@@ -56,6 +61,7 @@ json.dump(codes, open("codes.json", "w"))
 def write_scans(folder: pathlib.Path) -> None:
     """Writes DICOM files of the phantom as hospitals do, every third one with something in every attribute."""
     phantom.write(phantom.slices(patients=PATIENTS, slices_per_patient=SLICES, image_size=32), folder, layout="dicom")
+    (folder / "labels.csv").unlink()
     everything = sentinels.planted()
     for number, path in enumerate(sorted(folder.rglob("*.dcm"))):
         header = pydicom.dcmread(path)
@@ -163,6 +169,15 @@ def write_volumes(folder: pathlib.Path) -> None:
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
+def write_by_name(data: pathlib.Path) -> None:
+    """Copies a file of each kind into folders and under names that are those of a patient."""
+    folder = data / "by_name" / sentinels.value("LO", 8) / sentinels.value("LO", 9)
+    folder.mkdir(parents=True)
+    scan = next(iter(sorted((data / "scans").rglob("*.dcm"))))
+    for source in (scan, data / "pictures" / "0.png", data / "volumes" / "0.nii.gz", data / "pictures" / "1.jpg"):
+        shutil.copy(source, folder / f"{sentinels.STEM}_{source.name}")
+
+
 @dataclasses.dataclass(frozen=True)
 class World:
     """Folders of the data and of all that was left behind, exit codes by run, and the key."""
@@ -197,6 +212,7 @@ def runs(data: pathlib.Path) -> dict[str, list[str]]:
         "deidentify scans": [*deidentify, f"--input={data}/scans", "--output=deidentified/scans"],
         "deidentify pictures": [*deidentify, f"--input={data}/pictures", "--output=deidentified/pictures"],
         "deidentify volumes": [*deidentify, f"--input={volumes}", "--output=deidentified/volumes"],
+        "deidentify by name": [*deidentify, f"--input={data}/by_name", "--output=deidentified/by_name"],
     }
 
 
@@ -208,6 +224,7 @@ def world(tmp_path_factory) -> World:
     write_labels(data, data / "scans")
     write_pictures(data / "pictures")
     write_volumes(data / "volumes")
+    write_by_name(data)
     config_home = tmp_path_factory.mktemp("config")
     variables = {"XDG_CONFIG_HOME": str(config_home), "PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
     with open(left / "stdout", "wb") as out, open(left / "stderr", "wb") as err:
@@ -247,7 +264,8 @@ def test_the_key_is_nowhere(world) -> None:
 
 @pytest.mark.parametrize("name", ["scans", "pictures"])
 def test_patients_are_there_by_their_pseudonyms(world, name) -> None:
-    known = {pseudonyms.pseudonym(world.key, sentinels.patient_id(patient)) for patient in range(PATIENTS)}
+    issuer = f"{sentinels.ISSUER}\\" if name == "scans" else ""
+    known = {pseudonyms.pseudonym(world.key, f"{issuer}{sentinels.patient_id(patient)}") for patient in range(PATIENTS)}
     with open(world.left / "runs" / name / "1" / "split.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {row["patient_id"] for row in rows} == known
