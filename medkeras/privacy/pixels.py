@@ -6,6 +6,7 @@ Reference:
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -29,6 +30,10 @@ def tidy(source: pydicom.Dataset, new: pydicom.Dataset, syntax: uid.UID) -> str:
     Raises:
         HeldBackError: An overlay is drawn into the bits of compressed pixels.
     """
+    _cut_tables(new)
+    for keyword, bits in (("FloatPixelData", 32), ("DoubleFloatPixelData", 64)):
+        if keyword in new:
+            return _cut(new, keyword, bits)
     if "PixelData" not in new:
         return ""
     if not new.get("PhotometricInterpretation"):
@@ -37,7 +42,7 @@ def tidy(source: pydicom.Dataset, new: pydicom.Dataset, syntax: uid.UID) -> str:
         if _embedded(source):
             raise held.HeldBackError("an overlay is drawn into unused bits of compressed pixels")
         return _without_comments(new, syntax)
-    done = _cut(new)
+    done = _cut(new, "PixelData", int(new.BitsAllocated))
     if _embedded(source):
         _wipe(new, "<" if syntax.is_little_endian else ">")
         done = "overlay_bits_wiped"
@@ -50,17 +55,26 @@ def _embedded(source: pydicom.Dataset) -> bool:
     return any(int(source[tag].value or 0) > 0 and (tag.group << 16 | 0x3000) not in source for tag in places)
 
 
-def _cut(new: pydicom.Dataset) -> str:
+def _cut(new: pydicom.Dataset, keyword: str, bits: int) -> str:
     frames = int(new.get("NumberOfFrames") or 1)
-    samples = int(new.SamplesPerPixel) * int(new.Rows) * int(new.Columns) * frames
+    samples = int(new.get("SamplesPerPixel") or 1) * int(new.Rows) * int(new.Columns) * frames
     if "422" in str(new.get("PhotometricInterpretation", "")):
         samples = samples // 3 * 2
-    size = math.ceil(samples * int(new.BitsAllocated) / 8)
+    size = math.ceil(samples * bits / 8)
     size += size % 2
-    if size >= len(new.PixelData):
+    if size >= len(new[keyword].value):
         return ""
-    new["PixelData"].value = new.PixelData[:size]
+    new[keyword].value = new[keyword].value[:size]
     return "padding_cut"
+
+
+def _cut_tables(new: pydicom.Dataset) -> None:
+    """Takes from palettes what lies beyond the entries that their descriptor states."""
+    for colour in ("Red", "Green", "Blue", "Alpha"):
+        table, descriptor = (f"{colour}PaletteColorLookupTable{part}" for part in ("Data", "Descriptor"))
+        if table in new and descriptor in new:
+            entries = int(new[descriptor].value[0]) or 2**16
+            new[table].value = new[table].value[: 2 * entries]
 
 
 def _wipe(new: pydicom.Dataset, order: str) -> None:
@@ -76,17 +90,23 @@ def _without_comments(new: pydicom.Dataset, syntax: uid.UID) -> str:
     strip = jpeg.strip_stream if syntax in _JPEG else jpeg.strip_codestream if syntax in _JPEG2000 else None
     if strip is None and syntax != uid.RLELossless:
         raise held.HeldBackError("pixels in this transfer syntax may hold texts, which are not searched for")
-    if strip is None:
-        return ""
     frames = list(encaps.generate_frames(new.PixelData, number_of_frames=int(new.get("NumberOfFrames") or 1)))
-    stripped = [strip(frame) for frame in frames]
-    if stripped == [_even(frame) for frame in frames]:
+    stripped = [strip(frame) if strip else _even(frame) for frame in frames]
+    if stripped == [_even(frame) for frame in frames] and _offsets_point_to_fragments(new.PixelData):
         return ""
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if keyword in new:
             del new[keyword]
     new["PixelData"].value = encaps.encapsulate(stripped, has_bot=len(stripped) > 1)
     return "comments_cut"
+
+
+def _offsets_point_to_fragments(data: bytes) -> bool:
+    """Whether the basic offset table, which may hold any bytes, holds offsets."""
+    stream = io.BytesIO(data)
+    offsets = encaps.parse_basic_offsets(stream)
+    _, places = encaps.parse_fragments(stream)
+    return {place - places[0] for place in places}.issuperset(offsets)
 
 
 def _even(frame: bytes) -> bytes:

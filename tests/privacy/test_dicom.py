@@ -237,6 +237,32 @@ def test_comments_inside_compressed_frames_are_cut(tmp_path) -> None:
         np.testing.assert_array_equal(new.pixel_array, pydicom.dcmread(canaries.FILES / name).pixel_array)
 
 
+def test_an_offset_table_holds_offsets_alone(tmp_path) -> None:
+    dataset = pydicom.dcmread(canaries.FILES / "MR_small_RLE.dcm")
+    assert dataset.PixelData[4:8] == bytes((4, 0, 0, 0))
+    dataset["PixelData"].value = dataset.PixelData[:8] + b"Jane" + dataset.PixelData[12:]
+    new = cleaned(saved(dataset, tmp_path), tmp_path)
+    assert b"Jane" not in (tmp_path / "out.dcm").read_bytes()
+    np.testing.assert_array_equal(new.pixel_array, pydicom.dcmread(canaries.FILES / "MR_small_RLE.dcm").pixel_array)
+
+
+def test_palettes_end_where_they_should(ct, tmp_path) -> None:
+    ct.PhotometricInterpretation = "PALETTE COLOR"
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ct, f"{colour}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        setattr(ct, f"{colour}PaletteColorLookupTableData", bytes(8) + b"Jane Doe")
+    new = cleaned(saved(ct, tmp_path), tmp_path)
+    assert len(new.RedPaletteColorLookupTableData) == 8
+
+
+def test_floating_pixels_end_where_they_should(ct, tmp_path) -> None:
+    ct.FloatPixelData = np.zeros((ct.Rows, ct.Columns), np.float32).tobytes() + b"Jane Doe"
+    del ct.PixelData
+    new = cleaned(saved(ct, tmp_path), tmp_path)
+    assert b"Jane" not in (tmp_path / "out.dcm").read_bytes()
+    assert len(new.FloatPixelData) == 4 * ct.Rows * ct.Columns
+
+
 def test_overlays_in_unused_bits_are_wiped(ct, tmp_path) -> None:
     ct.BitsStored, ct.HighBit, ct.PixelRepresentation = 12, 11, 0
     clear = np.frombuffer(ct.PixelData, "<u2") & 0x0FFF
