@@ -249,7 +249,7 @@ def test_an_offset_table_holds_offsets_alone(tmp_path) -> None:
 def test_palettes_end_where_they_should(ct, tmp_path) -> None:
     ct.PhotometricInterpretation = "PALETTE COLOR"
     for colour in ("Red", "Green", "Blue"):
-        setattr(ct, f"{colour}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        ct.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [4, 0, 16])
         setattr(ct, f"{colour}PaletteColorLookupTableData", bytes(8) + b"Jane Doe")
     new = cleaned(saved(ct, tmp_path), tmp_path)
     assert len(new.RedPaletteColorLookupTableData) == 8
