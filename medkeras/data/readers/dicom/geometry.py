@@ -112,8 +112,8 @@ def _ultrasound(dataset: pydicom.Dataset, notes: list[str]) -> list[float] | Non
 
 def _deltas(region: pydicom.Dataset) -> tuple[float, float] | None:
     """Returns the distances of rows and of columns in cm; None for a region that is not in centimetres."""
-    units = {tags.whole(region, f"PhysicalUnits{axis}Direction") for axis in "XY"}
+    units = [tags.optional_numbers(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
     down, across = (tags.optional_numbers(region, f"PhysicalDelta{axis}") for axis in "YX")
-    if units != {CENTIMETRES} or len(down) != 1 or len(across) != 1 or min(*down, *across) <= 0:
+    if units != [[CENTIMETRES]] * 2 or len(down) != 1 or len(across) != 1 or min(*down, *across) <= 0:
         return None
     return down[0], across[0]
