@@ -71,13 +71,15 @@ class LabelTable:
 
         Args:
             facts: What is known of the image, by the names in `KEYS`; a path is written with slashes, from the
-                folder of the images, `#` and the frame after it. A row whose path is a file is that of its frames,
-                a folder's that of everything below it; the nearest row counts.
+                folder of the images, `#` and the frame after it. A file's row is that of its frames, a folder's that
+                of everything below it; the nearest row counts.
         """
         value = facts.get(self.key, "")
-        if self.key != "path":
-            return self._rows.get(value)
-        places = (value, value.rpartition("#")[0], *map(str, pathlib.PurePosixPath(value).parents))
+        places = [value]
+        if self.key in ("path", "case_id"):
+            places.append(value.rpartition("#")[0])
+        if self.key == "path":
+            places.extend(map(str, pathlib.PurePosixPath(value).parents))
         return next((self._rows[place] for place in places if place in self._rows), None)
 
     def classes_of(self, found: Iterable[Row]) -> tuple[str, ...]:

@@ -203,7 +203,7 @@ def _items(found: Found, facts: Mapping[str, Mapping[str, Any]], view: str) -> I
         for frame in [None] if view == "volumes" and count == 1 else range(count):
             ending = "" if frame is None else f"#{frame}"
             case = cases.Case(file + ending, str(path), patient, frame=frame)
-            known = dict.fromkeys((file + ending, place + ending, file, place))
+            known = dict.fromkeys((file + ending, place + ending))
             rows = tuple({"path": each, "case_id": each, "patient_id": patient} for each in known)
             yield labelling.Item(case, rows)
 
