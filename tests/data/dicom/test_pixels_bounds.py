@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 from pydicom import uid
+from pydicom.datadict import tag_for_keyword
 
 from medkeras.data import headers
 from medkeras.data.readers import dicom
@@ -231,3 +232,25 @@ def test_mutants_are_read_or_refused(seed, tmp_path) -> None:
         return
     facts = dicom.inspect(str(path))
     assert (values.dtype, values.shape[-3:]) == (facts["dtype"], (facts["rows"], facts["columns"], facts["channels"]))
+
+
+NUMBERS = ("Rows", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "BitsStored", "PixelRepresentation")
+TEXTS = ("PhotometricInterpretation", "Modality", "PatientID", "SOPClassUID", "RescaleType", "VOILUTFunction")
+OTHERS = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "WindowCenter", "PixelPaddingValue")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+@pytest.mark.parametrize("keyword", [*NUMBERS, *TEXTS, *OTHERS])
+def test_neither_sentences_nor_notes_nor_logs_hold_the_value_of_an_element(keyword, tmp_path, caplog) -> None:
+    made = making.image(making.ramp(), RescaleSlope="1", RescaleIntercept="0")
+    if keyword in made:
+        del made[keyword]
+    made.add_new(tag_for_keyword(keyword), "LO", "JOHN^SENTINEL")
+    path = making.write(made, tmp_path / "made.dcm")
+    caplog.clear()
+    try:
+        said = dicom.inspect(path)["notes"]
+    except headers.RefusalError as refused:
+        said = [str(refused)]
+    assert "SENTINEL" not in " ".join(said) + caplog.text
+    assert said or keyword in (*TEXTS, "ImagePositionPatient", "WindowCenter")

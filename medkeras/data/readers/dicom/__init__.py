@@ -4,8 +4,8 @@ Runs in the worker process that opens untrusted files; nothing here imports Tens
 `medkeras.data.headers.RefusalError` with one sentence that holds no value of an element that could identify a patient.
 """
 
+from medkeras.data.readers.dicom.display import voi
 from medkeras.data.readers.dicom.facts import inspect
 from medkeras.data.readers.dicom.reading import read
-from medkeras.data.readers.dicom.voi import voi
 
 __all__ = ["inspect", "read", "voi"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pydicom
 
-from medkeras.data.readers.dicom import geometry, picture, tags, voi
+from medkeras.data.readers.dicom import display, geometry, picture, tags
 from medkeras.data.readers.dicom import source as sources
 
 _TEXTS = {
@@ -43,7 +43,7 @@ def inspect(path: str) -> dict[str, Any]:
         opened = picture.open_picture(path)
         dataset, form = opened.source.dataset, opened.form
         place, place_notes = geometry.geometry(dataset, form)
-        look, look_notes = voi.facts(dataset, form)
+        look, look_notes = display.facts(dataset, form)
         return {
             "frames": form.frames,
             "rows": form.rows,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import logging
 import mmap
 import re
 import warnings
@@ -124,7 +125,9 @@ def _parse(data: scan.Buffer, layout: scan.Layout) -> pydicom.Dataset:
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Turns what a library raises into a refusal, and keeps it from warning: both quote values of elements."""
+    """Turns what a library raises into a refusal, and keeps it from warning and logging: all quote values."""
+    logger = logging.getLogger("pydicom")
+    was, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
@@ -133,6 +136,8 @@ def refusing() -> Iterator[None]:
         raise
     except Exception:
         raise headers.RefusalError("this DICOM file is damaged") from None
+    finally:
+        logger.disabled = was
 
 
 def class_name(dataset: pydicom.Dataset) -> str:
