@@ -59,6 +59,8 @@ def deidentify(path: str, target: str, *, key: bytes, chosen: frozenset[str]) ->
         suspects.check(source, chosen)
         given = datasets.subject(source, key, chosen)
         new = datasets.clean(source, given)
+        if not new.get("SOPInstanceUID"):
+            raise held.HeldBackError("an object has a SOP Instance UID")
         _pixels(source, new, given)
         _mark(new, given)
         name = _name(source, new, given)

@@ -195,15 +195,21 @@ def _content(canaries: Canaries, kind: str) -> Dataset:
     return item
 
 
-def by_the_dictionary(dataset: Dataset, canaries: Canaries) -> None:
-    """Plants in every attribute of the dictionary that can hold text, dates or identifiers, at the top and nested."""
+def by_the_dictionary(dataset: Dataset, canaries: Canaries, said: str = "") -> None:
+    """Plants in every attribute of the dictionary that can hold text, dates or identifiers, at the top and nested.
+
+    Args:
+        dataset: Where to plant.
+        canaries: Remembers what was planted.
+        said: The VR that the file states, whatever the dictionary says; empty for the dictionary's own.
+    """
     nested = Dataset()
     for level, place in ((dataset, "dictionary, top"), (nested, "dictionary, nested")):
         for tag, (vr, *_) in pydicom.datadict.DicomDictionary.items():
             free = vr in (*TEXT, "AS", "DA", "DS", "DT", "IS", "TM", "UI", "UR") and vr != "CS"
             if free and tag >> 16 not in (0, 2, 4, 0xFFFE) and tag not in _BUILDING and tag & 0xFFFF:
                 value = canaries.value(f"{place}, {vr}", "LO" if vr in ("DS", "IS") else vr)
-                level.add(_raw(tag, vr, str(value)))
+                level.add(_raw(tag, said or vr, str(value)))
     for tag in (0x00081140, 0x52009230):
         dataset.add_new(tag, "SQ", [copy.deepcopy(nested)])
 

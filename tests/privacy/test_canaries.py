@@ -77,6 +77,16 @@ def test_nothing_of_the_dictionary_is_left(name, tmp_path) -> None:
     assert found.left(target.read_bytes()) == {}
 
 
+@pytest.mark.parametrize("said", ["UN", "OB", "LO", "UT", "CS", "UI"])
+def test_a_wrong_vr_hides_nothing(said, tmp_path) -> None:
+    found = canaries.Canaries()
+    dataset = canaries.base("CT")
+    canaries.by_the_dictionary(dataset, found, said)
+    dataset.SOPInstanceUID = "1.2.3"
+    target = cleaned(dataset, tmp_path, "clean_descriptors", "clean_graphics")
+    assert found.left(target.read_bytes()) == {}
+
+
 @pytest.mark.parametrize(
     "option", ["clean_pixel_data", "clean_graphics", "clean_structured_content", "clean_descriptors",
                "retain_safe_private"]

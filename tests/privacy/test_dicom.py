@@ -351,6 +351,13 @@ def test_values_of_the_wrong_kind_are_dropped(ct, tmp_path) -> None:
     assert new.SliceThickness is None
 
 
+def test_an_object_without_identifier_is_held_back(ct, tmp_path) -> None:
+    source = saved(ct, tmp_path)
+    data = source.read_bytes()
+    source.write_bytes(data.replace(b"\x08\0\x18\0UI", b"\x08\0\x19\0UI"))
+    assert "SOP Instance UID" in refused(source, tmp_path)
+
+
 def test_a_truncated_file_is_told_without_its_contents(ct, tmp_path) -> None:
     source = saved(ct, tmp_path)
     source.write_bytes(source.read_bytes()[:700])
