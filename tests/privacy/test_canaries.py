@@ -82,7 +82,7 @@ def test_a_wrong_vr_hides_nothing(said, tmp_path) -> None:
     found = canaries.Canaries()
     dataset = canaries.base("CT")
     canaries.by_the_dictionary(dataset, found, said)
-    dataset.SOPInstanceUID = "1.2.3"
+    dataset.add_new("SOPInstanceUID", "UI", "1.2.3")
     target = cleaned(dataset, tmp_path, "clean_descriptors", "clean_graphics")
     assert found.left(target.read_bytes()) == {}
 
