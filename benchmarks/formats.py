@@ -3,7 +3,7 @@
 Writes one phantom as PNG (8 bits), DICOM (12 bits) and NIfTI (float32), trains the same network with the same settings
 from each, and prints the accuracy on the test split, its interval, and how fast cases were found and read.
 
-    python benchmarks/formats.py [--patients=60] [--slices=5] [--size=96] [--epochs=10] [--seeds=0]
+    python benchmarks/formats.py [--patients=300] [--slices=3] [--size=64] [--epochs=15] [--seeds=0]
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def measure(source: str, options: argparse.Namespace, seed: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=60)
-    parser.add_argument("--slices", type=int, default=5)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--patients", type=int, default=300)
+    parser.add_argument("--slices", type=int, default=3)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", default="0")
     options = parser.parse_args()
     drawn = list(phantom.slices(patients=options.patients, slices_per_patient=options.slices, image_size=options.size))

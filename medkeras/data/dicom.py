@@ -35,12 +35,14 @@ class Found:
     Attributes:
         root: The folder.
         files: Name from the root, with slashes, to what the file says of itself; sorted.
+        patients: Name to what names the patient; empty where nothing does.
         problems: Files that cannot be read.
         others: Number of DICOM files that hold no image.
     """
 
     root: pathlib.Path
     files: Mapping[str, Mapping[str, Any]]
+    patients: Mapping[str, str]
     problems: tuple[cases.Problem, ...]
     others: int
 
@@ -93,14 +95,13 @@ def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
     spacing = labelling.spacing_for(settings)
     found = find(place)
     members, images, problems, notes = _volumes(found, spacing) if settings.view == "volumes" else _slices(found)
-    known = {name: patient_of(facts) for name, facts in found.files.items()}
     return labelling.Unlabelled(
         name=errors.printable(found.root.resolve().name).lower().replace(" ", "_"),
         root=found.root,
         items=tuple(members),
         images=images,
-        patients_known=any(known.values()),
-        notes=(*_notes(found, known), *notes),
+        patients_known=any(found.patients.values()),
+        notes=(*_notes(found), *notes),
         problems=(*found.problems, *problems),
     )
 
@@ -126,7 +127,7 @@ def find(place: str) -> Found:
             others += 1
         else:
             problems.append(cases.Problem(str(path), "unreadable", look.reason))
-    return Found(root, found, tuple(problems), others)
+    return Found(root, found, patients_of(found), tuple(problems), others)
 
 
 def paths_below(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
@@ -153,11 +154,25 @@ def is_dicom(path: pathlib.Path) -> bool:
     return path.suffix.lower() in EXTENSIONS
 
 
-def patient_of(facts: Mapping[str, Any]) -> str:
-    """Returns what names the patient: PatientID with its issuer, else the study; empty where neither is stated."""
-    if facts["patient_id"]:
-        return "\\".join(filter(None, (facts["issuer_of_patient_id"], facts["patient_id"])))
-    return facts["study_uid"] or ""
+def patients_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Returns what names the patient of each file, such that one patient is never taken for two.
+
+    That is PatientID; with its issuer where all files of this identifier state one. A file without an identifier
+    is its study's: of the patient whom other files of the study name, else of the study itself.
+    """
+    issuers: dict[str, set[str]] = collections.defaultdict(set)
+    for facts in found.values():
+        issuers[facts["patient_id"]].add(facts["issuer_of_patient_id"])
+    named = {}
+    for name, facts in found.items():
+        stated = "" not in issuers[facts["patient_id"]]
+        named[name] = "\\".join((facts["issuer_of_patient_id"], facts["patient_id"])) if stated else facts["patient_id"]
+    of_study = {facts["study_uid"]: named[name] for name, facts in found.items() if facts["patient_id"]}
+    of_study.pop("", None)
+    return {
+        name: named[name] if facts["patient_id"] else of_study.get(facts["study_uid"], facts["study_uid"])
+        for name, facts in found.items()
+    }
 
 
 def header_of(facts: Mapping[str, Any]) -> cases.ImageHeader:
@@ -179,15 +194,15 @@ def _look(path: str) -> Mapping[str, Any] | errors.BadInputError:
         return error
 
 
-def _notes(found: Found, known: Mapping[str, str]) -> Iterator[str]:
+def _notes(found: Found) -> Iterator[str]:
     if found.others:
         yield f"{found.others} DICOM files hold no image (reports, presentation states, …) and were left aside."
     by_study = sum(not facts["patient_id"] and bool(facts["study_uid"]) for facts in found.files.values())
     if by_study:
-        yield f"{by_study} of {len(known)} DICOM files name no patient: those of one study count as one patient."
-    nobody = sum(not patient for patient in known.values())
+        yield f"{by_study} of {len(found.files)} DICOM files name no patient: those of one study count as one patient."
+    nobody = sum(not patient for patient in found.patients.values())
     if nobody:
-        yield f"{nobody} of {len(known)} DICOM files name neither patient nor study: each counts as a patient."
+        yield f"{nobody} of {len(found.files)} DICOM files name neither patient nor study: each counts as a patient."
 
 
 def _facts_for_labels(name: str, case_id: str, facts: Mapping[str, Any]) -> dict[str, str]:
@@ -208,7 +223,7 @@ def _slices(found: Found) -> tuple[Any, ...]:
         headers_of[path] = header_of(facts)
         for frame in frames_of(facts):
             case_id = name if frame is None else f"{name}#{frame}"
-            case = cases.Case(case_id, path, patient_of(facts) or case_id, frame=frame)
+            case = cases.Case(case_id, path, found.patients[name] or case_id, frame=frame)
             items.append(labelling.Item(case, (_facts_for_labels(case_id, case_id, facts),)))
     return items, DicomImages(headers_of), (), ()
 
@@ -227,7 +242,7 @@ def _volumes(found: Found, spacing: volume.Spacing | None) -> tuple[Any, ...]:
         if stack is None:
             continue
         stacks[path] = stack
-        patient = patient_of(found.files[names[0]]) or case_id
+        patient = found.patients[names[0]] or case_id
         facts = tuple(_facts_for_labels(name, case_id, found.files[name]) for name in names)
         items.append(labelling.Item(cases.Case(case_id, path, patient), facts))
     refused = len(members) - len(stacks)

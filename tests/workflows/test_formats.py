@@ -196,7 +196,11 @@ def test_hounsfield_units_reach_the_card_and_nothing_else_is_answered_for(fit, f
 def test_two_units_in_one_set_are_refused(tmp_path) -> None:
     write_ct(tmp_path / "set")
     scans.write(tmp_path / "set" / "dense" / "mr.dcm", scans.plain(3, (SIZE, SIZE)), PatientID="MR")
-    settings = config.Config().override({"data.source": f"dicom:{tmp_path / 'set'}", "data.test": 0.3, "data.validation": 0.3}).data
+    settings = (
+        config.Config()
+        .override({"data.source": f"dicom:{tmp_path / 'set'}", "data.test": 0.3, "data.validation": 0.3})
+        .data
+    )
     with pytest.raises(errors.DataError, match=r"in one unit. Received: stored values in 1 \(.*mr.dcm, …\), HU in 12"):
         prepare.prepare(schemes.load(settings, seed=0), settings)
 

@@ -252,10 +252,19 @@ def test_a_patient_without_a_name_is_known_by_the_study(tmp_path) -> None:
     assert found.notes[1].startswith("2 of 6 DICOM files name neither patient nor study")
 
 
-def test_one_identifier_of_two_issuers_is_two_patients(tmp_path) -> None:
-    for issuer in ("north", "south", None):
+@pytest.mark.parametrize(
+    ("issuers", "patients"), [(("north", "south"), 2), (("north", "south", None), 1), (("a", None), 1)]
+)
+def test_an_issuer_tells_patients_apart_only_where_all_files_state_one(tmp_path, issuers, patients) -> None:
+    for issuer in issuers:
         scans.write(tmp_path / f"{issuer}.dcm", **names("ann", 0) | {"IssuerOfPatientID": issuer})
-    assert len({case.patient_id for case in load(tmp_path).cases}) == 3
+    assert len({case.patient_id for case in load(tmp_path).cases}) == patients
+
+
+def test_a_file_without_an_identifier_is_of_the_patient_of_its_study(tmp_path) -> None:
+    for number in range(2):
+        scans.write(tmp_path / f"{number}.dcm", **names("ann", number) | ({"PatientID": ""} if number else {}))
+    assert {case.patient_id for case in load(tmp_path).cases} == {"ID-ann"}
 
 
 @pytest.mark.parametrize(("place", "sentence"), [("gone", "that exists"), ("empty", "needs a DICOM image")])
