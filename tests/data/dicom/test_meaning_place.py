@@ -119,6 +119,14 @@ def test_an_image_without_a_window_is_shown_over_its_range(tmp_path) -> None:
     assert set(flat.ravel()) == {0}
 
 
+@pytest.mark.parametrize(("bits", "dtype"), [(8, np.uint8), (12, np.uint16), (32, np.uint32)])
+def test_colours_are_shown_from_black_to_the_highest_value(bits, dtype, tmp_path) -> None:
+    colours = np.repeat(making.ramp(high=2**bits - 1, dtype=dtype)[..., None], 3, -1)
+    values, facts = opened(tmp_path, colours, BitsStored=bits, HighBit=bits - 1)
+    shown = dicom.voi(values, facts)
+    np.testing.assert_allclose(shown, colours * (255 / (2**bits - 1)), atol=0.51)
+
+
 def test_no_window_touches_what_a_model_reads(tmp_path) -> None:
     plain, _ = opened(tmp_path, making.ramp())
     windowed, _ = opened(tmp_path, making.ramp(), WindowCenter=40, WindowWidth=80)

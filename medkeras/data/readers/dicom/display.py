@@ -75,13 +75,20 @@ def voi(values: np.ndarray, file_facts: Mapping[str, Any]) -> np.ndarray:
     Returns:
         uint8 of the same shape; higher values are brighter.
     """
-    if values.shape[-1] == 3:
-        return _scaled(values.astype(np.float64), 0, 255 if file_facts["dtype"] == "uint8" else 65535)
+    if file_facts["channels"] == 3:
+        return _scaled(values.astype(np.float64), 0, _white(file_facts))
     meant = values.astype(np.float64)
     mirror = file_facts["mirror"]
     meant = meant if mirror is None else mirror - meant
     shown = _shown(meant, file_facts)
     return (255 - shown) if mirror is not None or file_facts["photometric_interpretation"] == "MONOCHROME1" else shown
+
+
+def _white(file_facts: Mapping[str, Any]) -> int:
+    """Returns the highest value of a colour; that of a palette is the highest of its entries' type."""
+    if file_facts["photometric_interpretation"] == "PALETTE COLOR":
+        return int(np.iinfo(file_facts["dtype"]).max)
+    return int((1 << file_facts["bits_stored"]) - 1)
 
 
 def _shown(meant: np.ndarray, file_facts: Mapping[str, Any]) -> np.ndarray:
