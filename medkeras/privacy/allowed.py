@@ -66,7 +66,7 @@ _SAFE_PRIVATE = frozenset(
 )
 _REQUIRED = """
     ManufacturerModelName SoftwareVersions Manufacturer SegmentLabel RescaleType LUTExplanation ModalityLUTType
-    BeamName TrackSetLabel GraphicLayerDescription ContentDescription SegmentAlgorithmName AlgorithmName
+    BeamName TrackSetLabel GraphicLayerDescription ContentDescription ContentLabel SegmentAlgorithmName AlgorithmName
     AlgorithmVersion DoseComment RTImageLabel FiducialIdentifier LUTLabel FrameOfInterestDescription TextValue
     ToleranceTableLabel OpticalPathIdentifier SetupDeviceLabel StackID
 """
@@ -84,6 +84,10 @@ _DEVICE = _tags(_TECHNICAL)
 _CONTENT = _tags("TextValue")
 # Without meaning when the code that it belongs to was looked up anew.
 _NEVER = _tags("CodingSchemeVersion")
+FREE_TERMS = _tags("ContentLabel SelectorCSValue")
+"""Coded strings that people choose."""
+LAYERS = _tags("GraphicLayer")
+"""Names by which parts of one object refer to each other."""
 REQUIRED = _tags(_REQUIRED)
 """Texts outside the table that some object must have: a dummy stands where no known word is left."""
 

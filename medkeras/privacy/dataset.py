@@ -212,6 +212,10 @@ def _kept(tag: int, vr: str, value: str, given: Subject) -> str:
         return value if value in charset.python_encoding else ""
     if tag == _PHOTOMETRIC:
         return value if value in values.PHOTOMETRIC_INTERPRETATIONS else ""
+    if tag in allowed.LAYERS:
+        return pseudonyms.pseudonym(given.key, value, prefix="l")[:16].upper().replace("-", "_")
+    if tag in allowed.FREE_TERMS:
+        return words.clean(value, given.people)[:16].strip().upper()
     if vr == "CS" and words.names(value, given.people):
         return ""
     if vr == "UI":

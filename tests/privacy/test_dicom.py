@@ -155,6 +155,15 @@ def test_known_words_alone_are_left_of_descriptions(ct, tmp_path) -> None:
     assert new.StudyDescription == "CT Head without contrast Mr room axis"
 
 
+def test_coded_strings_name_nobody(ct, tmp_path) -> None:
+    ct.PatientName, ct.ContentLabel, ct.BodyPartExamined = "Doe^Jane", "LIVER SMITHSON", "JANE HEAD"
+    with canaries.unruly():
+        ct.ScanOptions, ct.ImageType = ["HELICAL", "Jane's scan"], ["ORIGINAL", "PRIMARY", "DOE"]
+    new = cleaned(saved(ct, tmp_path), tmp_path)
+    assert (new.ContentLabel, new.BodyPartExamined) == ("LIVER", "")
+    assert (list(new.ScanOptions), list(new.ImageType)) == (["HELICAL", ""], ["ORIGINAL", "PRIMARY", ""])
+
+
 def test_codes_of_public_schemes_stay_and_local_ones_become_hashes(ct, tmp_path) -> None:
     ct.ProcedureCodeSequence = [Dataset(), Dataset(), Dataset()]
     for item, code in zip(
@@ -305,10 +314,11 @@ def test_presentation_states_lose_their_text(ct, tmp_path) -> None:
     del ct.PixelData
     text, line, item = Dataset(), Dataset(), Dataset()
     text.UnformattedTextValue, line.GraphicData, line.GraphicType = "Jane Doe", [1.0, 2.0], "POINT"
-    item.TextObjectSequence, item.GraphicObjectSequence = [text], [line]
+    item.TextObjectSequence, item.GraphicObjectSequence, item.GraphicLayer = [text], [line], "JANE DOE"
     ct.GraphicAnnotationSequence = [item]
     (new,) = cleaned(saved(ct, tmp_path), tmp_path, "clean_graphics").GraphicAnnotationSequence
     assert new.GraphicObjectSequence[0].GraphicData == [1.0, 2.0]
+    assert re.fullmatch("L_[A-Z2-7]{14}", new.GraphicLayer)
     assert new.TextObjectSequence[0].UnformattedTextValue == words.DUMMY
 
 
