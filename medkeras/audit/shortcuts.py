@@ -107,7 +107,7 @@ def find(columns: Features, labels: Sequence[tuple[str, ...]], patients: Sequenc
         reason = f"this takes two classes with {_FEWEST} patients each"
         return [Shortcut(name, reason=reason) for name in (JOINT, *columns)]
     target = np.array([[name in labels[row] for name in classes] for row in kept], np.float64)
-    groups = np.unique([patients[row] for row in kept], return_inverse=True)[1]
+    groups = _numbered([patients[row] for row in kept])
     blocks = {name: _encoded([values[row] for row in kept]) for name, values in columns.items()}
     told = {name: block for name, block in blocks.items() if np.ptp(block, axis=0).any()}
     plan = _Plan(tuple(classes), target, groups, _folds(target, groups, seed), seed)
@@ -141,6 +141,12 @@ def _usable(labels: Sequence[tuple[str, ...]], patients: Sequence[str]) -> tuple
     return rows, [name for name in classes if any(name not in labels[row] for row in rows)]
 
 
+def _numbered(patients: Sequence[str]) -> np.ndarray:
+    """Returns int `[N]`, patients counted in order of appearance: what they are called depends on the key."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(patient, len(numbers)) for patient in patients])
+
+
 def _folds(target: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Returns the fold of each case: patients of each class are shuffled and dealt out in turn."""
     count = int(groups.max()) + 1
@@ -168,12 +174,11 @@ def _measured(name: str, block: np.ndarray, plan: _Plan) -> Shortcut:
         learned, held = plan.folds != fold, plan.folds == fold
         if held.any() and learned.any():
             model = _model(name, int(learned.sum()), plan.seed).fit(block[learned], target[learned])
-            # Less the base rate: without it, folds of different rates would rank a property that says nothing.
-            scores[held] = model.predict(block[held]).reshape(-1, target.shape[1]) - target[learned].mean(axis=0)
-    auroc, low, high = (round(value, 4) for value in mean_area(scores, target, plan.groups))
-    areas = {label: area(scores[:, k], target[:, k] > 0)[0] for k, label in enumerate(plan.classes)}
-    told = max(areas, key=lambda label: areas[label])
-    return Shortcut(name, auroc, low, high, told, round(areas[told], 4))
+            scores[held] = model.predict(block[held]).reshape(-1, target.shape[1])
+    areas, influences = areas_within(scores, target, plan.folds)
+    auroc, low, high = (round(value, 4) for value in mean_area(areas, influences, plan.groups))
+    told = int(np.argmax(areas))
+    return Shortcut(name, auroc, low, high, plan.classes[told], round(float(areas[told]), 4))
 
 
 def _model(name: str, count: int, seed: int) -> tree.DecisionTreeRegressor | ensemble.RandomForestRegressor:
@@ -190,23 +195,48 @@ def _model(name: str, count: int, seed: int) -> tree.DecisionTreeRegressor | ens
     )
 
 
-def mean_area(scores: np.ndarray, target: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
-    """Returns the mean area under the ROC curves of `[N, K]` and its 95% limits, patients being the unit.
+def areas_within(scores: np.ndarray, target: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the area under the ROC curve of each class, and what each case moves it by.
+
+    Only cases of one fold are compared, for two folds are scored by two models; a class's area is the mean of its
+    folds, those aside where it has no case or no other.
 
     Args:
         scores: Float `[N, K]`; ties count a half.
-        target: `[N, K]` in {0, 1}, both values in every column.
+        target: `[N, K]` in {0, 1}.
+        folds: int `[N]`.
+
+    Returns:
+        Float `[K]`, and float `[N, K]`.
+    """
+    areas, influences = np.zeros(target.shape[1]), np.zeros(target.shape)
+    for k in range(target.shape[1]):
+        truth = target[:, k] > 0
+        parts = [folds == fold for fold in np.unique(folds)]
+        parts = [part for part in parts if 0 < truth[part].sum() < part.sum()]
+        for part in parts:
+            each, influence = area(scores[part, k], truth[part])
+            areas[k] += each / len(parts)
+            influences[part, k] = influence / len(parts)
+    return areas, influences
+
+
+def mean_area(areas: np.ndarray, influences: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
+    """Returns the mean area of the classes and its 95% limits, patients being the unit.
+
+    Args:
+        areas: Float `[K]`.
+        influences: Float `[N, K]`, what each case moves each area by.
         groups: int `[N]`, the patient of each case, counted from zero.
 
     Reference:
         DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44: 837-845; for clusters, Obuchowski (1997), Biometrics
         53: 567-578.
     """
-    areas, influences = zip(*(area(scores[:, k], target[:, k] > 0) for k in range(target.shape[1])), strict=True)
-    by_patient = np.bincount(groups, np.mean(influences, axis=0))
+    by_patient = np.bincount(groups, influences.mean(axis=1))
     count = len(by_patient)
     error = math.sqrt(count / max(1, count - 1) * float(np.sum(by_patient**2)))
-    mean, reach = float(np.mean(areas)), float(stats.norm.ppf(0.975)) * error
+    mean, reach = float(areas.mean()), float(stats.norm.ppf(0.975)) * error
     return mean, max(0.0, mean - reach), min(1.0, mean + reach)
 
 
