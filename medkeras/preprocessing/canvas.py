@@ -26,8 +26,9 @@ class Canvas(base.PixelLayer):
 
     Args:
         size: Height and width of the canvas in pixels; of volumes, depth, height and width.
-        mode: `pad` keeps the aspect of planes, centres and fills with 0, and reduces the depth only where there are too
-            many planes; `stretch` fills the canvas in every direction.
+        mode: `pad` keeps the aspect of planes, centres and fills with 0, or with the image's lowest value where that is
+            below 0, as air is in Hounsfield units, and reduces the depth only where there are too many planes;
+            `stretch` fills the canvas in every direction.
         round_values: Whether results are whole numbers, as they are in data sets of integers.
         **options: Options of `keras.layers.Layer`.
 
@@ -82,29 +83,31 @@ def resize(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
         mode: `pad` or `stretch`.
     """
     images = tf.cast(images, tf.float32)
-    return _resize_planes(images, size, mode) if len(size) == 2 else _resize_volumes(images, size, mode)
+    floor = tf.minimum(tf.reduce_min(images, axis=tuple(range(1, len(size) + 2)), keepdims=True), 0.0)
+    resize_any = _resize_planes if len(size) == 2 else _resize_volumes
+    return resize_any(images, size, mode, floor)
 
 
-def _resize_planes(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
+def _resize_planes(images: tf.Tensor, size: Sides, mode: str, floor: tf.Tensor) -> tf.Tensor:
     _, height, width, _ = base.shape_of(images)
     if isinstance(height, int) and isinstance(width, int):
-        return images if (height, width) == tuple(size) else _resample(images, size, mode)
+        return images if (height, width) == tuple(size) else _resample(images, size, mode, floor)
     fits = tf.logical_and(tf.equal(height, size[0]), tf.equal(width, size[1]))
-    resized = tf.cond(fits, lambda: images, lambda: _resample(images, size, mode))
+    resized = tf.cond(fits, lambda: images, lambda: _resample(images, size, mode, floor))
     resized.set_shape([images.shape[0], *size, images.shape[3]])
     return resized
 
 
-def _resize_volumes(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
+def _resize_volumes(images: tf.Tensor, size: Sides, mode: str, floor: tf.Tensor) -> tf.Tensor:
     """Resizes every plane as an image of its own, and then along the depth."""
     count, depth, height, width, channels = tf.unstack(tf.shape(images))
     planes = tf.reshape(images, [count * depth, height, width, channels])
     planes.set_shape([None, *images.shape[2:]])
-    resized = _resize_planes(planes, size[1:], mode)
+    resized = _resize_planes(planes, size[1:], mode, tf.repeat(floor[:, 0], depth, axis=0))
     volumes = tf.reshape(resized, [count, depth, *size[1:], channels])
     fitted = tf.minimum(depth, size[0]) if mode == "pad" else size[0]
     weights = _centred(resize_matrix(depth, fitted), size[0])
-    along = tf.transpose(tf.tensordot(weights, volumes, axes=[[1], [1]]), [1, 0, 2, 3, 4])
+    along = tf.transpose(tf.tensordot(weights, volumes - floor, axes=[[1], [1]]), [1, 0, 2, 3, 4]) + floor
     result = tf.cond(tf.equal(depth, size[0]), lambda: volumes, lambda: along)
     result.set_shape([images.shape[0], *size, images.shape[4]])
     return result
@@ -133,15 +136,16 @@ def whole(values: tf.Tensor) -> tf.Tensor:
     return tf.floor(values + (0.5 + 1 / 128))
 
 
-def _resample(images: tf.Tensor, size: Sides, mode: str) -> tf.Tensor:
+def _resample(images: tf.Tensor, size: Sides, mode: str, floor: tf.Tensor) -> tf.Tensor:
+    """Resizes what lies above the floor `[B, 1, 1, 1]`, so that rows of zeros pad with the floor."""
     _, height, width, _ = base.shape_of(images)
     fitted = _fitted((height, width), (size[0], size[1])) if mode == "pad" else size
     rows = _centred(resize_matrix(height, fitted[0]), size[0])
     columns = _centred(resize_matrix(width, fitted[1]), size[1])
     # Products of two plain matrices: TensorFlow 2.21's batched product writes past its buffer where it broadcasts
     # (tensorflow/tensorflow#117700).
-    by_rows = tf.tensordot(rows, images, axes=[[1], [1]])
-    return tf.transpose(tf.tensordot(columns, by_rows, axes=[[1], [2]]), [2, 1, 0, 3])
+    by_rows = tf.tensordot(rows, images - floor, axes=[[1], [1]])
+    return tf.transpose(tf.tensordot(columns, by_rows, axes=[[1], [2]]), [2, 1, 0, 3]) + floor
 
 
 def _fitted(source: tuple[base.Size, base.Size], target: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:

@@ -100,3 +100,19 @@ def test_unknown_mode_and_empty_canvas_are_refused():
         canvas.Canvas((8, 8), "pads")
     with pytest.raises(errors.ConfigError, match="size=\\(0, 8\\)"):
         canvas.Canvas((0, 8))
+
+
+def test_values_below_zero_are_padded_with_the_lowest_as_air_is_in_hounsfield_units():
+    scan = np.random.default_rng(0).integers(-1000, 1500, (2, 6, 12, 1)).astype(np.float32)
+    scan[0, 0, 0, 0], scan[1, 0, 0, 0] = -1024, -900
+    padded = canvas.resize(scan, (24, 24), "pad").numpy()
+    np.testing.assert_array_equal(padded[:, :6], np.broadcast_to(scan.min((1, 2, 3), keepdims=True), (2, 6, 24, 1)))
+    np.testing.assert_allclose(padded[:, 6:18], canvas.resize(scan, (12, 24), "stretch"), atol=1e-3)
+
+
+def test_padded_planes_of_a_volume_hold_its_lowest_value():
+    volume = np.full((1, 2, 8, 8, 1), 40.0, np.float32)
+    volume[0, 1, 3, 3, 0] = -1000
+    padded = canvas.resize(volume, (4, 8, 8), "pad").numpy()
+    assert (padded[0, [0, 3]] == -1000).all()
+    np.testing.assert_array_equal(padded[0, 1:3], volume[0])
