@@ -27,11 +27,15 @@ import numpy as np
 from medkeras import errors
 from medkeras.data import guard_worker, headers
 
-# Seconds for one file. With the time that ending a worker takes, no file holds its caller for more than ten.
+# Seconds of processor time for one file, so that a busy machine refuses no file that a quiet one reads; and seconds by
+# the clock for a decoder that waits for what never comes.
 DEADLINE = 9.0
+PATIENCE = 30.0
 MOST_WORKERS = 4
 # Seconds for an interpreter to start and for a reader to be imported, on a machine that is busy.
-_PATIENCE = 120.0
+_START = 120.0
+# Seconds that a worker has to end itself before it is ended.
+_GRACE = 2.0
 _MOST_FACTS = 2**26
 _PIPE_BYTES = 2**20
 _ROOT = str(pathlib.Path(__file__).parents[2])
@@ -84,6 +88,7 @@ def _ask(task: str, kind: str, path: str, options: dict[str, Any]) -> tuple[dict
         "path": os.path.abspath(path),
         "options": options,
         "deadline": DEADLINE,
+        "patience": PATIENCE,
         "damage": f"the {name} is truncated or damaged",
     }
     try:
@@ -151,7 +156,7 @@ class _Worker:
         if module in self._loaded:
             return
         try:
-            fault = self._exchange({"load": module}, _PATIENCE)[0].get("fault")
+            fault = self._exchange({"load": module}, _START)[0].get("fault")
         except (EOFError, TimeoutError):
             fault = "it does not answer"
         if fault:
@@ -162,12 +167,12 @@ class _Worker:
         """Returns the reply to one request, and the bytes of its array, uint8 `[N]`.
 
         Raises:
-            TimeoutError: The deadline passed.
+            TimeoutError: The file took too long.
             EOFError: The worker died.
         """
         self._load(request["module"])
         self.used = True
-        reply, data = self._exchange(request, request["deadline"])
+        reply, data = self._exchange(request, request["patience"] + _GRACE)
         if reply["retire"] or "large" in reply:
             self.end()
         return reply, data
@@ -194,8 +199,10 @@ class _Worker:
         try:
             self._requests.write(guard_worker.FRAME.pack(len(body), 0) + body)
             return self._receive(time.monotonic() + seconds)
-        except BrokenPipeError:
+        except (BrokenPipeError, EOFError):
             self.end()
+            if self._process.returncode in guard_worker.TOO_SLOW:
+                raise TimeoutError from None
             raise EOFError from None
         except BaseException:
             # Ctrl-C too: a worker whose answer was not taken cannot be asked again.

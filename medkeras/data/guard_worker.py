@@ -2,7 +2,7 @@
 
 Requests come by standard input and replies go by standard output, each a `FRAME` with the lengths of what follows: a
 JSON object, then the bytes of an array. The worker ends with its input, and by an alarm of its own where a decoder
-does not return and nobody is left to end it.
+does not return, even if nobody is left who waits for it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ FRAME = struct.Struct("<IQ")
 MEMORY = 900 * 2**20
 # A worker that keeps so much after a file is replaced, for the next file would find too little.
 KEPT = 256 * 2**20
-# How long after its deadline a worker that nobody ended ends itself, in seconds.
-GRACE = 2.0
+# What the alarms of `_set_alarms` kill a worker with, whatever its decoder is about.
+TOO_SLOW = (-signal.SIGPROF, -signal.SIGALRM)
 DTYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float32", "float64")
 
 _TOO_LARGE = {"refusal": "decoding the file takes more memory than the 1 GB that a file may", "large": True}
@@ -46,9 +46,9 @@ def main() -> None:
             _send(replies, _load(request["load"]))
             kept = _cap_memory()
         else:
-            signal.setitimer(signal.ITIMER_REAL, request["deadline"] + GRACE)
+            _set_alarms(request["deadline"], request["patience"])
             reply, array = _answer(request)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            _set_alarms(0, 0)
             _send(replies, reply | {"retire": _pages()[2] - kept > KEPT}, array)
             del reply, array
         # Objects that refer to each other may hold the pixels of the last file; the parent is at work meanwhile.
@@ -68,6 +68,12 @@ def _protect() -> None:
     # Ctrl-C reaches the whole group; the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _set_alarms(processor: float, wall: float) -> None:
+    """Ends this process after so many seconds, unless they are set to 0 before."""
+    signal.setitimer(signal.ITIMER_PROF, processor)
+    signal.setitimer(signal.ITIMER_REAL, wall)
 
 
 def _cap_memory() -> int:

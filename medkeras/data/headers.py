@@ -203,10 +203,12 @@ def _is_bare_dicom(head: bytes) -> bool:
     Reference:
         DICOM PS3.5 7.1.2 and 7.1.3, the two forms of an element.
     """
+    start = head[:8].ljust(8, b"\x00")
     for order in "<>":
-        group, element, vr, length = struct.unpack_from(f"{order}HH2sH", head.ljust(8, b"\x00"))
+        group, element, vr, _ = struct.unpack(f"{order}HH2sH", start)
         if group in (0x0002, 0x0008) and element <= 0x1199:
-            return vr in _DICOM_VRS or (order == "<" and group == 0x0008 and struct.unpack_from("<I", head, 4)[0] <= 64)
+            implicit = order == "<" and group == 0x0008 and len(head) >= 8
+            return vr in _DICOM_VRS or (implicit and int.from_bytes(start[4:], "little") <= 64)
     return False
 
 

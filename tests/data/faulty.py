@@ -39,9 +39,9 @@ def _recurse(path: str) -> Any:
     return _recurse(path)
 
 
-def _hang(path: str) -> Any:
+def _spin(path: str) -> Any:
     while True:
-        time.sleep(0.01)
+        pass
 
 
 def _print(path: str) -> Any:
@@ -75,10 +75,17 @@ def _facts(path: str) -> Any:
     return {"path": path, "pid": os.getpid(), "heavy": heavy, "spacing": [0.5, float("nan")], "note": "µ\udce9"}
 
 
+def _wait(path: str) -> Any:
+    time.sleep(1)
+    return _DEEDS["text"](path)
+
+
 _DEEDS = {
     "facts": _facts,
     "text": lambda path: {"text": pathlib.Path(path).read_text()},
-    "hang": _hang,
+    "spin": _spin,
+    "wait a second": _wait,
+    "sleep": lambda path: time.sleep(3600),
     "exit": lambda path: os._exit(0),
     "abort": lambda path: os.abort(),
     "crash": lambda path: ctypes.string_at(0),

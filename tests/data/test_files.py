@@ -73,6 +73,7 @@ def test_every_dicom_file_is_identified(path):
     "contents",
     [
         b"\2\0\0\0" + bytes(100),
+        b"\x08\0\5",
         b"\x08\0\5\0\xff\xff\xff\xff" + bytes(100),
         b"\0\x08\0\5" + bytes(100),
         gzip.compress(b"x" * 400),

@@ -149,8 +149,9 @@ def test_mutants(family, tmp_path, record_property):
     assert not [what for what in outcomes if what.startswith("wrong")]
     assert outcomes["refused"] > COUNTS[family] / 10
     assert outcomes["read"] > COUNTS[family] / 50
-    assert slowest < 10
-    # A file that ends its worker costs the next one half a second, and a slow one ten: both are rare.
+    # The guard ends a file after nine seconds of processor time; by the clock, it also waits for what else runs.
+    assert not outcomes["too slow"]
+    assert slowest < guard.PATIENCE
+    # A file that ends its worker costs the next one half a second: that is rare.
     assert outcomes["worker died"] + outcomes["too large"] < COUNTS[family] / 100
-    assert outcomes["too slow"] <= 2
     assert all(test_hostile_files.used(worker.pid)[0] < 1e9 for worker in guard._pool.workers())
