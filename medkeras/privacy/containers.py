@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from medkeras.privacy import held, jpeg
 
-_CONTROL = 0xF9
+_CONTROL, _CONTROL_BYTES = 0xF9, 8
 _ALPHA, _EXIF, _ANIMATED = 0x10, 0x08, 0x02
 _WEBP_KEPT = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _BMP_RLE = (1, 2)
@@ -28,7 +28,7 @@ def strip_gif(data: bytes) -> bytes:
     while place < len(data) and data[place] != 0x3B:
         if data[place] == 0x21:
             end = _blocks_end(data, place + 2)
-            if data[place + 1] == _CONTROL:
+            if data[place + 1] == _CONTROL and end - place == _CONTROL_BYTES:
                 kept.append(data[place:end])
         elif data[place] == 0x2C and place + 10 <= len(data):
             end = _blocks_end(data, place + 11 + _table_size(data[place + 9]))

@@ -118,6 +118,17 @@ def test_a_bmp_header_of_no_known_size_is_held_back(size, tmp_path) -> None:
     assert not sentinels.hits(after)
 
 
+def test_a_gif_control_block_has_no_room_for_words(tmp_path) -> None:
+    stream = io.BytesIO()
+    Image.new("L", (8, 8), 7).save(stream, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), 9)], duration=50)
+    data = stream.getvalue()
+    place = data.index(b"\x21\xf9\x04") + 7
+    contents = data[:place] + bytes((len(NAME),)) + NAME.encode() + data[place:]
+    done, after = cleaned(contents, tmp_path)
+    assert done.name
+    assert not sentinels.hits(after)
+
+
 @pytest.mark.parametrize("keyword", ["BasicVoiceAudioWaveformStorage", "GeneralAudioWaveformStorage"])
 def test_a_voice_is_held_back(keyword, tmp_path) -> None:
     dataset = mr(SOPClassUID=getattr(pydicom.uid, keyword), OperatorsName=NAME, Modality="AU")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from medkeras import config, errors
+from medkeras.audit import shortcuts
 from medkeras.data import phantom, schemes, split
 from medkeras.evaluation import classification, predictions
 from medkeras.privacy import pseudonyms
@@ -184,6 +185,18 @@ def test_split_and_numbers_are_the_same_whatever_the_key(tmp_path, seed) -> None
     assert len({case["split"] for case in rows[0]}) == 3
     assert all(each == rows[0] for each in rows)
     assert all(each == numbers[0] for each in numbers)
+
+
+def test_shortcuts_are_the_same_whatever_the_key() -> None:
+    rng = np.random.default_rng(0)
+    labels = [("xy"[case % 40 % 2],) for case in range(120)]
+    columns = {"width": list(rng.normal(size=120) + [label == ("x",) for label in labels])}
+    keys = [rng.bytes(32) for _ in range(3)]
+    names = [[pseudonyms.pseudonym(key, str(case % 40)) for case in range(120)] for key in keys]
+    found = [shortcuts.find(columns, labels, each, seed=0) for each in names]
+    assert found[0][0].auroc is not None
+    assert found[1] == found[0]
+    assert found[2] == found[0]
 
 
 def scored(case_set) -> predictions.Predictions:

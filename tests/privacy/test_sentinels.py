@@ -165,7 +165,8 @@ def write_volumes(folder: pathlib.Path) -> None:
         nibabel.save(volume, folder / f"{number}.nii.gz")
         rows.append(f"{number}.nii.gz,{LABELS[number % 2]},{sentinels.patient_id(number)}")
     plain = gzip.decompress((folder / "3.nii.gz").read_bytes())
-    (folder / "3.nii").write_bytes(plain[:-200])
+    (folder / "4.nii").write_bytes(plain[:-200])
+    rows.append(f"4.nii,{LABELS[0]},{sentinels.patient_id(4)}")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
 
 
@@ -226,7 +227,13 @@ def world(tmp_path_factory) -> World:
     write_volumes(data / "volumes")
     write_by_name(data)
     config_home = tmp_path_factory.mktemp("config")
-    variables = {"XDG_CONFIG_HOME": str(config_home), "PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
+    (left / "tmp").mkdir()
+    variables = {
+        "TMPDIR": str(left / "tmp"),
+        "XDG_CONFIG_HOME": str(config_home),
+        "PYTHONPATH": str(ROOT),
+        "TF_NUM_INTRAOP_THREADS": "1",
+    }
     with open(left / "stdout", "wb") as out, open(left / "stderr", "wb") as err:
         subprocess.run(
             [sys.executable, "-c", DRIVER],
