@@ -92,7 +92,7 @@ REQUIRED = _tags(_REQUIRED)
 """Texts outside the table that some object must have: a dummy stands where no known word is left."""
 
 
-def action(tag: int, vr: str, options: frozenset[str]) -> str:
+def action(tag: int, vr: str, *, options: frozenset[str]) -> str:
     """Returns what is done with an attribute that the table does not have; `X` is remove.
 
     Args:
@@ -116,6 +116,6 @@ def action(tag: int, vr: str, options: frozenset[str]) -> str:
     return _BY_VR.get(vr, "X")
 
 
-def is_safe_private(creator: str, group: int, offset: int) -> bool:
+def is_safe_private(creator: str, group: int, *, offset: int) -> bool:
     """Whether a private attribute is one of the few whose values are known to be numbers without identity."""
     return (creator, group, offset) in _SAFE_PRIVATE

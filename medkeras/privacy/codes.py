@@ -40,7 +40,7 @@ _PATTERNS: Mapping[str, re.Pattern[str]] = types.MappingProxyType(
 )
 
 
-def clean(item: pydicom.Dataset, key: bytes, people: frozenset[str]) -> dict[int, str]:
+def clean(item: pydicom.Dataset, key: bytes, *, people: frozenset[str]) -> dict[int, str]:
     """Returns value, scheme and meaning of a coded entry, by tag; empty where the item is none.
 
     Args:

@@ -63,7 +63,7 @@ class Subject:
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
-def subject(dataset: pydicom.Dataset, key: bytes, chosen: frozenset[str]) -> Subject:
+def subject(dataset: pydicom.Dataset, key: bytes, *, chosen: frozenset[str]) -> Subject:
     """Returns what a dataset is cleaned with; a patient is told by ID and its issuer, else by name, else by study."""
     patient = _text(dataset, "PatientID")
     if patient:
@@ -88,7 +88,7 @@ def _text(dataset: pydicom.Dataset, keyword: str) -> str:
         return ""
 
 
-def clean(dataset: pydicom.Dataset, given: Subject, depth: int = 0) -> pydicom.Dataset:
+def clean(dataset: pydicom.Dataset, given: Subject, *, depth: int = 0) -> pydicom.Dataset:
     """Returns a new dataset without identity; counts what was done in `given`.
 
     Raises:
@@ -108,7 +108,7 @@ def clean(dataset: pydicom.Dataset, given: Subject, depth: int = 0) -> pydicom.D
         given.counts["kept" if made is element else "removed" if made is None else _name(made, element)] += 1
         if made is not None:
             new.add(made)
-    for tag, value in codes.clean(dataset, given.key, given.people).items():
+    for tag, value in codes.clean(dataset, given.key, people=given.people).items():
         new.add_new(tag, datadict.dictionary_VR(tag), value)
         given.counts["codes"] += 1
     return new
@@ -138,7 +138,7 @@ def _element(element: DataElement, given: Subject, depth: int) -> DataElement | 
         return None
     if tag in allowed.AT_THE_TOP and depth:
         return None
-    action = given.changed.get(tag) or table.ACTIONS.get(tag) or allowed.action(tag, vr, given.options)
+    action = given.changed.get(tag) or table.ACTIONS.get(tag) or allowed.action(tag, vr, options=given.options)
     if vr == "SQ":
         return _sequence(element, action, given, depth)
     if action == "X":
@@ -196,7 +196,7 @@ def _value(tag: int, vr: str, value: str, action: str, given: Subject) -> str:
     if action == "U":
         return values.new_uid(given.key, value)
     if action == "S":
-        made = values.shifted(vr, value, given.days)
+        made = values.shifted(vr, value, days=given.days)
         given.counts["dates_shifted"] += bool(made)
         return made
     if action == "C":
@@ -241,7 +241,7 @@ def _sequence(element: DataElement, action: str, given: Subject, depth: int) -> 
         return DataElement(tag, "SQ", [_comment()])
     if action == "X" or (action == "D" and tag not in (_OBSERVERS, _PERFORMED)):
         return None
-    items = [] if action == "Z" else [clean(item, given, depth + 1) for item in element.value or ()]
+    items = [] if action == "Z" else [clean(item, given, depth=depth + 1) for item in element.value or ()]
     return DataElement(tag, "SQ", items)
 
 
@@ -267,7 +267,7 @@ def _private(dataset: pydicom.Dataset, element: DataElement, new: pydicom.Datase
         given.counts["private"] += 1
         return
     creator = str(dataset[creator_tag].value).strip()
-    made = _numbers(element) if allowed.is_safe_private(creator, tag.group, tag.element & 0xFF) else None
+    made = _numbers(element) if allowed.is_safe_private(creator, tag.group, offset=tag.element & 0xFF) else None
     given.counts["private_kept" if made else "private"] += 1
     if made:
         new.add_new(creator_tag, "LO", creator)

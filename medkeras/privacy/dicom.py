@@ -57,7 +57,7 @@ def deidentify(path: str, target: str, *, key: bytes, chosen: frozenset[str]) ->
     with _lenient():
         source = _read(path)
         suspects.check(source, chosen)
-        given = datasets.subject(source, key, chosen)
+        given = datasets.subject(source, key, chosen=chosen)
         new = datasets.clean(source, given)
         if not new.get("SOPInstanceUID"):
             raise held.HeldBackError("an object has a SOP Instance UID")
@@ -138,7 +138,7 @@ def _pixels(source: pydicom.FileDataset, new: pydicom.Dataset, given: datasets.S
         hint = "; --option=clean_pixel_data blanks what lies outside its regions"
         raise held.HeldBackError(why + hint * ("SequenceOfUltrasoundRegions" in source))
     try:
-        done = pixels.tidy(source, new, syntax)
+        done = pixels.tidy(source, new, syntax=syntax)
         if done:
             given.counts[done] += 1
         if why:

@@ -21,7 +21,7 @@ _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEG
 _JPEG2000 = (uid.JPEG2000Lossless, uid.JPEG2000, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
 
 
-def tidy(source: pydicom.Dataset, new: pydicom.Dataset, syntax: uid.UID) -> str:
+def tidy(source: pydicom.Dataset, new: pydicom.Dataset, *, syntax: uid.UID) -> str:
     """Takes from the pixel data what is not pixels; returns what was done, empty for nothing.
 
     Bytes after the last pixel are cut, comments inside JPEG streams too. Overlays that older scanners drew into unused

@@ -114,7 +114,9 @@ def _line(descriptor: int, seconds: float) -> bytes:
 
 
 @contextlib.contextmanager
-def workers(key: bytes, options: Sequence[str], count: int) -> Iterator[Callable[[Sequence[Job]], Iterator[file.Done]]]:
+def workers(
+    key: bytes, options: Sequence[str], *, count: int
+) -> Iterator[Callable[[Sequence[Job]], Iterator[file.Done]]]:
     """Yields a function that cleans files in `count` processes and gives the answers in the order of the files."""
     made = [Worker(key, options) for _ in range(count)]
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()

@@ -75,7 +75,7 @@ def days_of(key: bytes, patient: str) -> int:
     return 1 + int.from_bytes(digest[:8]) % LARGEST_SHIFT
 
 
-def shifted(vr: str, value: str, days: int) -> str:
+def shifted(vr: str, value: str, *, days: int) -> str:
     """Returns a date or date and time moved back by whole days, a time as it is; empty for what is none.
 
     Args:
@@ -83,9 +83,9 @@ def shifted(vr: str, value: str, days: int) -> str:
         value: As stored.
         days: How far back.
 
-    >>> shifted("DA", "20200301", 1)
+    >>> shifted("DA", "20200301", days=1)
     '20200229'
-    >>> shifted("DT", "20200301120000.5+0100", 1)
+    >>> shifted("DT", "20200301120000.5+0100", days=1)
     '20200229120000.5+0100'
     """
     text = value.strip()

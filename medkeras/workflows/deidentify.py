@@ -127,7 +127,7 @@ def _cleaned(
         pool.Job(str(path.absolute()), str((scratch / str(position)).absolute()), relative)
         for position, (path, relative) in enumerate(found)
     ]
-    with pool.workers(secret, sorted(chosen), min(_WORKERS, len(jobs))) as clean:
+    with pool.workers(secret, sorted(chosen), count=min(_WORKERS, len(jobs))) as clean:
         for position, (job, done) in enumerate(zip(jobs, clean(jobs), strict=True)):
             name = _placed(job, done, folder) if done.name else _thrown_away(job)
             yield _entry(position, job, done, name=name, secret=secret)

@@ -132,7 +132,7 @@ def test_new_identifiers_are_valid_and_the_standards_own_stay() -> None:
      ("DT", "2024", ""), ("TM", "235959.123", "235959.123"), ("TM", "John", ""), ("DA", "00010102", "")]
 )  # fmt: skip
 def test_dates_go_back_by_whole_days(vr, old, new) -> None:
-    assert values.shifted(vr, old, 4) == new
+    assert values.shifted(vr, old, days=4) == new
 
 
 def test_intervals_stay_to_the_day_and_patients_differ(ct, tmp_path) -> None:
@@ -158,7 +158,8 @@ def test_known_words_alone_are_left_of_descriptions(ct, tmp_path) -> None:
 def test_coded_strings_name_nobody(ct, tmp_path) -> None:
     ct.PatientName, ct.ContentLabel, ct.BodyPartExamined = "Doe^Jane", "LIVER SMITHSON", "JANE HEAD"
     with canaries.unruly():
-        ct.ScanOptions, ct.ImageType = ["HELICAL", "Jane's scan"], ["ORIGINAL", "PRIMARY", "DOE"]
+        ct.add_new("ScanOptions", "CS", ["HELICAL", "Jane's scan"])
+        ct.ImageType = ["ORIGINAL", "PRIMARY", "DOE"]
     new = cleaned(saved(ct, tmp_path), tmp_path)
     assert (new.ContentLabel, new.BodyPartExamined) == ("LIVER", "")
     assert (list(new.ScanOptions), list(new.ImageType)) == (["HELICAL", ""], ["ORIGINAL", "PRIMARY", ""])
