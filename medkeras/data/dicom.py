@@ -102,7 +102,7 @@ def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
         images=images,
         patients_known=any(found.patients.values()),
         notes=(*_notes(found), *notes),
-        problems=(*found.problems, *problems),
+        problems=(*found.problems, *_false_claims(found), *problems),
     )
 
 
@@ -203,6 +203,18 @@ def _notes(found: Found) -> Iterator[str]:
     nobody = sum(not patient for patient in found.patients.values())
     if nobody:
         yield f"{nobody} of {len(found.files)} DICOM files name neither patient nor study: each counts as a patient."
+    named = sum(facts["names_patient"] for facts in found.files.values())
+    if named:
+        yield f"{named} of {len(found.files)} DICOM files hold a patient's name; --mode=deidentify takes it out."
+
+
+def _false_claims(found: Found) -> Iterator[cases.Problem]:
+    """Reports series that say that nobody is named in them (0012,0062), and name somebody."""
+    for names in _series(found).values():
+        claims = [found.files[name]["identity_removed"] and found.files[name]["names_patient"] for name in names]
+        if any(claims):
+            reason = f"{sum(claims)} of {len(names)} files say that the patient's identity was removed, and hold a name"
+            yield cases.Problem(str((found.root / names[0]).parent), "series", reason)
 
 
 def _facts_for_labels(name: str, case_id: str, facts: Mapping[str, Any]) -> dict[str, str]:

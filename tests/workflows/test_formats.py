@@ -209,7 +209,10 @@ def test_real_series_are_found_and_right_side_up(real_data) -> None:
     """Two heads, each with a crop whose geometry is made up; names of files have nothing to do with places."""
     settings = config.Config().override({"data.view": "volumes"}).data
     found = dicom.load(str(real_data / "dicom_mri"), settings)
-    assert found.problems == ()
+    assert [(pathlib.Path(problem.path).name, problem.reason) for problem in found.problems] == [
+        ("12-T1post-05670", "22 of 22 files say that the patient's identity was removed, and hold a name"),
+        ("14-T1post-22014", "24 of 24 files say that the patient's identity was removed, and hold a name"),
+    ]
     depths = {case.case_id: found.images.header(case).depth for case in found.cases}
     assert depths == {
         "Study1/12-T1post-05670": 22,

@@ -22,6 +22,7 @@ _TEXTS = {
     "manufacturer": "Manufacturer",
     "model": "ManufacturerModelName",
 }
+_YES_OR_NO = {"YES": True, "NO": False}
 
 
 def inspect(path: str) -> dict[str, Any]:
@@ -33,8 +34,9 @@ def inspect(path: str) -> dict[str, Any]:
         `sex`, `age`, `manufacturer`, `model`: text, empty where absent; `transfer_syntax_uid`,
         `photometric_interpretation`, `bits_stored`; `positions` and `orientation`: a list with three and six numbers,
         or None, for each frame; `spacing` of rows and columns, `slice_thickness`, `spacing_between`: mm, or None;
-        `instance_number` or None; `burned_in`: True, False or None; `windows`: center, width and explanation of each;
-        `voi_function`, `voi_lut`, `mirror`: see `voi`; `notes`: sentences.
+        `instance_number` or None; `burned_in` and `identity_removed`: True, False or None; `names_patient`: whether
+        PatientName holds anything but PatientID; `windows`: center, width and explanation of each; `voi_function`,
+        `voi_lut`, `mirror`: see `voi`; `notes`: sentences.
 
     Raises:
         RefusalError: Why the file is not read.
@@ -56,7 +58,9 @@ def inspect(path: str) -> dict[str, Any]:
             "photometric_interpretation": form.photometric,
             "bits_stored": form.stored,
             "instance_number": _instance(dataset),
-            "burned_in": {"YES": True, "NO": False}.get(tags.text(dataset, "BurnedInAnnotation")),
+            "burned_in": _YES_OR_NO.get(tags.text(dataset, "BurnedInAnnotation")),
+            "identity_removed": _YES_OR_NO.get(tags.text(dataset, "PatientIdentityRemoved")),
+            "names_patient": _names_patient(dataset),
             **{name: tags.text(dataset, keyword) for name, keyword in _TEXTS.items()},
             **place,
             **look,
@@ -67,3 +71,11 @@ def inspect(path: str) -> dict[str, Any]:
 def _instance(dataset: pydicom.Dataset) -> int | None:
     found = tags.optional_numbers(dataset, "InstanceNumber")
     return int(found[0]) if found else None
+
+
+def _names_patient(dataset: pydicom.Dataset) -> bool:
+    name, identifier = (
+        "".join(filter(str.isalnum, str(dataset.get(keyword) or ""))).lower()
+        for keyword in ("PatientName", "PatientID")
+    )
+    return name not in ("", identifier)
