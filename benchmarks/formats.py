@@ -3,7 +3,7 @@
 Writes one phantom as PNG (8 bits), DICOM (12 bits) and NIfTI (float32), trains the same network with the same settings
 from each, and prints the accuracy on the test split, its interval, and how fast cases were found and read.
 
-    python benchmarks/formats.py [--patients=300] [--slices=3] [--size=64] [--epochs=15] [--seeds=0]
+    python benchmarks/formats.py [--patients=300] [--slices=3] [--size=64] [--epochs=15] [--seeds=0] [--layouts=folder,dicom,nifti]
 """
 
 from __future__ import annotations
@@ -48,13 +48,17 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--layouts", default=",".join(LAYOUTS))
     options = parser.parse_args()
     drawn = list(phantom.slices(patients=options.patients, slices_per_patient=options.slices, image_size=options.size))
     with tempfile.TemporaryDirectory() as root:
-        for layout, name in LAYOUTS.items():
+        for layout in options.layouts.split(","):
             phantom.write(drawn, pathlib.Path(root, layout), layout=layout)
             for seed in options.seeds.split(","):
-                print(f"{name:<6} seed {seed}  {measure(f'{layout}:{root}/{layout}', options, int(seed))}", flush=True)
+                print(
+                    f"{LAYOUTS[layout]:<6} seed {seed}  {measure(f'{layout}:{root}/{layout}', options, int(seed))}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":
