@@ -3,7 +3,8 @@
 Writes one phantom as PNG (8 bits), DICOM (12 bits) and NIfTI (float32), trains the same network with the same settings
 from each, and prints the accuracy on the test split, its interval, and how fast cases were found and read.
 
-    python benchmarks/formats.py [--patients=300] [--slices=3] [--size=64] [--epochs=15] [--seeds=0] [--layouts=folder,dicom,nifti]
+    python benchmarks/formats.py [--patients=300] [--slices=3] [--size=64] [--epochs=15] [--seeds=0]
+        [--layouts=folder,dicom,nifti]
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medkeras import config, errors
-from medkeras.data import cases, dicom, phantom, prepare, schemes
+from medkeras.data import cases, dicom, nifti, phantom, prepare, schemes
 from medkeras.data.phantom import writers
 from medkeras.export import saved_model
 from medkeras.workflows import evaluate, predict
@@ -71,6 +71,16 @@ def test_dicom_gives_the_pixels_of_the_png_with_four_more_bits(places, drawn) ->
         np.testing.assert_array_equal(twelve[one.case_id][..., 0], np.rint(one.image * writers.DICOM_SCALE))
         np.testing.assert_allclose(twelve[one.case_id] / writers.DICOM_SCALE, png[one.case_id], atol=0.5 + 1 / 32)
     assert max(np.mod(image, writers.DICOM_SCALE).max() for image in twelve.values()) == writers.DICOM_SCALE - 1
+
+
+def test_a_series_and_a_nifti_volume_of_one_head_are_one_volume(places) -> None:
+    settings = config.Config().override({"data.view": "volumes"}).data
+    stored, grey = (module.load(str(places[name]), settings) for name, module in (("dicom", dicom), ("nifti", nifti)))
+    assert len(stored.cases) == len(grey.cases) == PATIENTS
+    for one, two in zip(stored.cases, grey.cases, strict=True):
+        assert (one.case_id, one.label, one.patient_id) == (two.case_id[: -len(".nii.gz")], two.label, two.patient_id)
+        values, other = stored.images.read(one, 1), grey.images.read(two, 1)
+        np.testing.assert_allclose(values / writers.DICOM_SCALE, other, atol=0.5 / writers.DICOM_SCALE + 1e-5)
 
 
 def test_a_training_from_dicom_parts_no_patient(from_dicom) -> None:
