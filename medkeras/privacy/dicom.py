@@ -15,9 +15,9 @@ from typing import BinaryIO
 import pydicom
 from pydicom import config, dataset, uid
 
+from medkeras import version
 from medkeras.privacy import dataset as datasets
 from medkeras.privacy import held, options, pixels, pseudonyms, suspects
-from medkeras.version import VERSION
 
 IMPLEMENTATION = "2.25.145498206116463571911563245108742051423"
 """Names medkeras as the writer of a file."""
@@ -153,7 +153,7 @@ def _pixels(source: pydicom.FileDataset, new: pydicom.Dataset, given: datasets.S
 def _mark(new: pydicom.Dataset, given: datasets.Subject) -> None:
     """Says in the file what was done to it, and rebuilds its file meta."""
     new.PatientIdentityRemoved = "YES"
-    new.DeidentificationMethod = f"medkeras {VERSION}, DICOM PS3.15 annex E"
+    new.DeidentificationMethod = f"medkeras {version.VERSION}, DICOM PS3.15 annex E"
     new.DeidentificationMethodCodeSequence = []
     for option in options.codes(given.options):
         item = pydicom.Dataset()

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
-import medkeras
 from medkeras.privacy import file
 
 DEADLINE = 60.0
@@ -85,7 +84,7 @@ class Worker:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    home = str(pathlib.Path(medkeras.__file__).parents[1])
+    home = str(pathlib.Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     # One thread of arithmetic: the pool has as many processes as there is work for.
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

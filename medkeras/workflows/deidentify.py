@@ -11,9 +11,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medkeras import errors
+from medkeras import errors, version
 from medkeras.privacy import file, options, pool, pseudonyms, table
-from medkeras.version import VERSION
 
 REPORT = "deidentify.json"
 
@@ -167,14 +166,13 @@ def _entry(position: int, job: pool.Job, done: file.Done, *, name: str, secret: 
 def _report(entries: Sequence[dict[str, Any]], chosen: frozenset[str]) -> dict[str, Any]:
     held_back = [entry for entry in entries if entry["held_back"]]
     return {
-        "medkeras": VERSION,
+        "medkeras": version.VERSION,
         "profile": f"DICOM PS3.15 annex E, table E.1-1 of {table.EDITION}",
         "options": [{"code": option.code, "meaning": option.meaning} for option in options.codes(chosen)],
-        "files": len(entries),
         "written": len(entries) - len(held_back),
         "held_back": len(held_back),
         "reasons": dict(collections.Counter(entry["reason"] for entry in held_back).most_common()),
-        "per_file": list(entries),
+        "files": list(entries),
     }
 
 

@@ -60,10 +60,10 @@ def test_files_are_written_or_held_back_and_originals_stay(folder, key, tmp_path
     report = json.loads((tmp_path / "out" / "deidentify.json").read_text(encoding="utf-8"))
     assert report == done.report
     assert sum(report["reasons"].values()) == report["held_back"] == 2
-    written = {entry["output"] for entry in report["per_file"] if not entry["held_back"]}
+    written = {entry["output"] for entry in report["files"] if not entry["held_back"]}
     assert written == digests(tmp_path / "out").keys() - {"deidentify.json"}
-    assert all(entry["reason"] for entry in report["per_file"] if entry["held_back"])
-    dicom = [entry for entry in report["per_file"] if entry["kind"] == "DICOM" and not entry["held_back"]]
+    assert all(entry["reason"] for entry in report["files"] if entry["held_back"])
+    dicom = [entry for entry in report["files"] if entry["kind"] == "DICOM" and not entry["held_back"]]
     assert all(entry["actions"]["uids"] > 3 for entry in dicom)
 
 
@@ -96,7 +96,7 @@ def test_two_files_of_one_instance_are_both_written(key, tmp_path) -> None:
     for name in ("a.dcm", "b.dcm"):
         shutil.copy(canaries.FILES / "CT_small.dcm", place / name)
     done = deidentify.deidentify([place], output=tmp_path / "out", key=key)
-    names = sorted(entry["output"] for entry in done.report["per_file"])
+    names = sorted(entry["output"] for entry in done.report["files"])
     assert done.written == 2
     assert names[1] == names[0].replace(".dcm", "_2.dcm")
 
@@ -208,7 +208,7 @@ def test_a_deflate_bomb_is_held_back(tmp_path, key) -> None:
     assert (place / "bomb.dcm").stat().st_size < 2**20
     done = deidentify.deidentify([place], output=tmp_path / "out", key=key)
     assert done.held_back == 1
-    assert "deflated" in done.report["per_file"][0]["reason"]
+    assert "deflated" in done.report["files"][0]["reason"]
 
 
 def test_nothing_half_written_is_left(folder, key, tmp_path, monkeypatch) -> None:
