@@ -43,7 +43,7 @@ def quotes(handler: ast.ExceptHandler) -> bool:
     for node in ast.walk(handler):
         if isinstance(node, ast.Attribute) and node.attr in SAFE:
             allowed.add(id(node.value))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "type":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("type", "isinstance"):
             allowed |= {id(argument) for argument in node.args}
         if isinstance(node, ast.Raise) and node.cause is not None:
             allowed.add(id(node.cause))

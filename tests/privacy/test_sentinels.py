@@ -249,6 +249,7 @@ def world(tmp_path_factory) -> World:
     return World(data, left, codes, (config_home / "medkeras" / "key").read_bytes())
 
 
+@pytest.mark.slow
 def test_every_run_went_as_far_as_it_should(world) -> None:
     refused = {"train and raise", "train without labels", "train without a header"}
     assert {name for name, code in world.codes.items() if code == 2} >= refused
@@ -257,11 +258,13 @@ def test_every_run_went_as_far_as_it_should(world) -> None:
         assert world.codes[name] == 0, name
 
 
+@pytest.mark.slow
 def test_nothing_that_is_left_behind_holds_what_was_planted(world) -> None:
     assert len(list(world.left.rglob("*"))) > 60
     assert sentinels.leaks(world.left) == []
 
 
+@pytest.mark.slow
 def test_the_key_is_nowhere(world) -> None:
     forms = (world.key, world.key.hex().encode(), base64.b64encode(world.key))
     for path in world.left.rglob("*"):
@@ -269,6 +272,7 @@ def test_the_key_is_nowhere(world) -> None:
             assert not any(form in path.read_bytes() for form in forms), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["scans", "pictures"])
 def test_patients_are_there_by_their_pseudonyms(world, name) -> None:
     issuer = f"{sentinels.ISSUER}\\" if name == "scans" else ""
@@ -281,6 +285,7 @@ def test_patients_are_there_by_their_pseudonyms(world, name) -> None:
         assert {row["patient_id"] for row in csv.DictReader(file)} < known
 
 
+@pytest.mark.slow
 def test_without_the_door_the_search_finds_every_patient(world, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(schemes, "pseudonymised", lambda case_set, key: case_set)
     settings = config.DataConfig(source=f"csv:{world.data}/pictures/table.csv", validation=0.25, test=0.25)
