@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -82,17 +83,17 @@ def read(kind: str, path: str, **options: Any) -> np.ndarray:
 
 def _ask(task: str, kind: str, path: str, options: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
     module, name = KINDS[kind]
-    request = {
-        "task": task,
-        "module": module,
-        "path": os.path.abspath(path),
-        "options": options,
-        "deadline": DEADLINE,
-        "patience": PATIENCE,
-        "damage": f"the {name} is truncated or damaged",
-    }
     try:
         headers.check_regular(path)
+        request = {
+            "task": task,
+            "module": module,
+            "path": os.path.abspath(path),
+            "options": options,
+            "deadline": DEADLINE,
+            "patience": PATIENCE,
+            "damage": f"the {name} is truncated or damaged",
+        }
         reply, data = _answer(request)
         if "refusal" in reply:
             raise headers.RefusalError(reply["refusal"])
@@ -101,6 +102,8 @@ def _ask(task: str, kind: str, path: str, options: dict[str, Any]) -> tuple[dict
         raise errors.BadInputError(path, f"decoding the {name} takes longer than {DEADLINE:g} seconds") from None
     except EOFError:
         raise errors.BadInputError(path, f"the {name} is damaged so that its decoder cannot go on") from None
+    except MemoryError:
+        raise errors.BadInputError(path, f"there is too little memory for the values of the {name}") from None
     except headers.RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
 
@@ -133,11 +136,11 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            pipesize=_PIPE_BYTES,
             env={**os.environ, **single, "PYTHONPATH": search},
         )
         self._requests: Any = self._process.stdin
         self._replies: Any = self._process.stdout
+        _widen(self._replies)
         self._loaded: set[str] = set()
         self.used = False
 
@@ -256,7 +259,10 @@ class _Pool:
     def _replaced(self, worker: _Worker | None) -> _Worker:
         if worker is not None:
             worker.end()
-        fresh = _Worker()
+        try:
+            fresh = _Worker()
+        except OSError as error:
+            raise errors.InternalError(f"The process that decodes files cannot be started: {error.strerror}") from error
         with self._lock:
             self._all = {each for each in self._all if each is not worker} | {fresh}
         return fresh
@@ -276,6 +282,12 @@ class _Pool:
         """Lets go of every worker without ending it. Takes no lock: whoever held it was not forked along."""
         for worker in self._all:
             worker.forget()
+
+
+def _widen(pipe: Any) -> None:
+    # A wish: a system may allow less, and others than Linux have no such call.
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _usable_cores() -> int:

@@ -164,6 +164,27 @@ def test_a_reader_that_cannot_be_loaded_is_our_fault(path, monkeypatch):
         guard.inspect("none", path)
 
 
+def test_a_worker_that_cannot_be_started_is_our_fault(path, monkeypatch):
+    guard._pool.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", "/nowhere/python")
+        with pytest.raises(errors.InternalError, match="cannot be started: No such file or directory"):
+            guard.inspect("faulty", path)
+    assert guard.inspect("faulty", path, how="text") == {"text": "12"}
+
+
+def test_too_little_memory_here_is_a_sentence(path, monkeypatch):
+    def exhausted(count, dtype):
+        if count == 48:
+            raise MemoryError
+        return np.zeros(count, dtype)
+
+    guard.inspect("faulty", path)
+    monkeypatch.setattr(guard.np, "empty", exhausted)
+    with pytest.raises(errors.BadInputError, match="too little memory for the values of the FAULTY file"):
+        guard.read("faulty", path)
+
+
 def test_threads_get_their_own_answers(tmp_path):
     """Eight threads, some of whose files end the worker, share two to four workers."""
 
