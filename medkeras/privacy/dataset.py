@@ -15,7 +15,7 @@ import pydicom
 from pydicom import charset, datadict
 from pydicom.dataelem import DataElement
 
-from medkeras.privacy import allowed, codes, held, options, pseudonyms, table, values, words
+from medkeras.privacy import allowed, arrays, codes, held, options, pseudonyms, table, values, words
 
 LARGEST_DEPTH = 32
 
@@ -111,6 +111,7 @@ def clean(dataset: pydicom.Dataset, given: Subject, *, depth: int = 0) -> pydico
     for tag, value in codes.clean(dataset, given.key, people=given.people).items():
         new.add_new(tag, datadict.dictionary_VR(tag), value)
         given.counts["codes"] += 1
+    arrays.cut(new)
     return new
 
 

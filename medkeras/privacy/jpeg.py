@@ -17,6 +17,8 @@ _EXIF, _JFIF, _ADOBE, _MRFX = b"Exif\0\0", b"JFIF\0", b"Adobe", b"mrfx"
 _ORIENTATION, _SHORT = 0x0112, 3
 _EXIF_SPAN = 4096
 _SIZ_MARKERS = range(0xFF4F, 0xFF94)
+_SOT, _SOD, _EOC = b"\xff\x90", b"\xff\x93", b"\xff\xd9"
+_COMMENT, _PART_LENGTHS = 0xFF64, 0xFF55
 # Frames and tables (C0 to CF without C8, the reserved JPG), DA to DF, and those of JPEG-LS: a list of what stays.
 _NEEDED = frozenset((*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xE0), 0xF7, 0xF8))
 
@@ -44,25 +46,38 @@ def strip_stream(data: bytes) -> bytes:
 
 
 def strip_codestream(data: bytes) -> bytes:
-    """Returns one frame of a DICOM file, a JPEG 2000 codestream, without comments in its main header.
+    """Returns one frame of a DICOM file, a JPEG 2000 codestream, without comments in its headers.
 
     Its length is even. Bytes after its end are cut. A frame in a JP2 file is refused: it raises `HeldBackError`.
     """
     if not data.startswith(b"\xff\x4f\xff\x51"):
         raise held.HeldBackError("a JPEG 2000 frame is a codestream")
-    kept, place = [data[:2]], 2
-    while place + 4 <= len(data):
-        marker, size = struct.unpack_from(">HH", data, place)
-        if marker == 0xFF90:
-            break
-        if marker not in _SIZ_MARKERS or size < 2:
+    header, place = _without_text(data, 2, _SOT)
+    pieces = [data[:2], *header]
+    while data[place : place + 2] == _SOT:
+        begin, size = place, int.from_bytes(data[place + 6 : place + 10])
+        header, place = _without_text(data, place + 12, _SOD)
+        end = begin + size if size else data.rfind(_EOC)
+        if not place <= end <= len(data):
+            raise held.HeldBackError("the JPEG 2000 data end early")
+        body = b"".join(header) + data[place:end]
+        pieces += [data[begin : begin + 6], (12 + len(body)).to_bytes(4), data[begin + 10 : begin + 12], body]
+        place = end
+    stream = b"".join((*pieces, _EOC))
+    return stream + b"\0" if len(stream) % 2 else stream
+
+
+def _without_text(data: bytes, place: int, last: bytes) -> tuple[list[bytes], int]:
+    """Returns the marker segments of a JPEG 2000 header up to a marker, but comments and lengths of tile parts."""
+    kept = []
+    while data[place : place + 2] != last:
+        marker, size = struct.unpack(">HH", data[place : place + 4].ljust(4, b"\0"))
+        if marker not in _SIZ_MARKERS or size < 2 or place + 2 + size > len(data):
             raise held.HeldBackError("the JPEG 2000 header is damaged")
-        if marker != 0xFF64:
+        if marker not in (_COMMENT, _PART_LENGTHS):
             kept.append(data[place : place + 2 + size])
         place += 2 + size
-    end = data.rfind(b"\xff\xd9")
-    stream = b"".join(kept) + data[place : end + 2 if end > place else len(data)]
-    return stream + b"\0" if len(stream) % 2 else stream
+    return kept, place
 
 
 def minimal_exif(orientation: int) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 from pydicom import encaps, uid
 
-from medkeras.privacy import held, jpeg
+from medkeras.privacy import arrays, held, jpeg
 
 _DECODERS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")
 _JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless,
@@ -30,7 +30,6 @@ def tidy(source: pydicom.Dataset, new: pydicom.Dataset, *, syntax: uid.UID) -> s
     Raises:
         HeldBackError: An overlay is drawn into the bits of compressed pixels.
     """
-    _cut_tables(new)
     for keyword, bits in (("FloatPixelData", 32), ("DoubleFloatPixelData", 64)):
         if keyword in new:
             return _cut(new, keyword, bits)
@@ -42,6 +41,7 @@ def tidy(source: pydicom.Dataset, new: pydicom.Dataset, *, syntax: uid.UID) -> s
         if _embedded(source):
             raise held.HeldBackError("an overlay is drawn into unused bits of compressed pixels")
         return _without_comments(new, syntax)
+    _forget_offsets(new)
     done = _cut(new, "PixelData", int(new.BitsAllocated))
     if _embedded(source):
         _wipe(new, "<" if syntax.is_little_endian else ">")
@@ -68,15 +68,6 @@ def _cut(new: pydicom.Dataset, keyword: str, bits: int) -> str:
     return "padding_cut"
 
 
-def _cut_tables(new: pydicom.Dataset) -> None:
-    """Takes from palettes what lies beyond the entries that their descriptor states."""
-    for colour in ("Red", "Green", "Blue", "Alpha"):
-        table, descriptor = (f"{colour}PaletteColorLookupTable{part}" for part in ("Data", "Descriptor"))
-        if table in new and descriptor in new:
-            entries = int(new[descriptor].value[0]) or 2**16
-            new[table].value = new[table].value[: 2 * entries]
-
-
 def _wipe(new: pydicom.Dataset, order: str) -> None:
     bits, stored, high = (int(new[name].value) for name in ("BitsAllocated", "BitsStored", "HighBit"))
     if bits not in (8, 16):
@@ -91,22 +82,27 @@ def _without_comments(new: pydicom.Dataset, syntax: uid.UID) -> str:
     if strip is None and syntax != uid.RLELossless:
         raise held.HeldBackError("pixels in this transfer syntax may hold texts, which are not searched for")
     frames = list(encaps.generate_frames(new.PixelData, number_of_frames=int(new.get("NumberOfFrames") or 1)))
-    stripped = [strip(frame) if strip else _even(frame) for frame in frames]
-    if stripped == [_even(frame) for frame in frames] and _offsets_point_to_fragments(new.PixelData):
+    size = int(new.Rows) * int(new.Columns)
+    stripped = [strip(frame) if strip else arrays.cut_rle(frame, size) for frame in frames]
+    if stripped == [_even(frame) for frame in frames] and _offsets_point_to_fragments(new):
         return ""
-    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        if keyword in new:
-            del new[keyword]
+    _forget_offsets(new)
     new["PixelData"].value = encaps.encapsulate(stripped, has_bot=len(stripped) > 1)
     return "comments_cut"
 
 
-def _offsets_point_to_fragments(data: bytes) -> bool:
-    """Whether the basic offset table, which may hold any bytes, holds offsets."""
-    stream = io.BytesIO(data)
+def _forget_offsets(new: pydicom.Dataset) -> None:
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in new:
+            del new[keyword]
+
+
+def _offsets_point_to_fragments(new: pydicom.Dataset) -> bool:
+    """Whether the offset tables, which may hold any bytes, hold offsets."""
+    stream = io.BytesIO(new.PixelData)
     offsets = encaps.parse_basic_offsets(stream)
     _, places = encaps.parse_fragments(stream)
-    return {place - places[0] for place in places}.issuperset(offsets)
+    return "ExtendedOffsetTable" not in new and {place - places[0] for place in places}.issuperset(offsets)
 
 
 def _even(frame: bytes) -> bytes:

@@ -256,6 +256,42 @@ def test_an_offset_table_holds_offsets_alone(tmp_path) -> None:
     np.testing.assert_array_equal(new.pixel_array, pydicom.dcmread(canaries.FILES / "MR_small_RLE.dcm").pixel_array)
 
 
+def test_run_length_coded_frames_end_where_they_should(tmp_path) -> None:
+    source = canaries.FILES / "MR_small_RLE.dcm"
+    dataset = pydicom.dcmread(source)
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = pydicom.encaps.encapsulate([frame + b"Jane Doe"])
+    new = cleaned(saved(dataset, tmp_path), tmp_path)
+    assert b"Jane Doe" not in (tmp_path / "out.dcm").read_bytes()
+    np.testing.assert_array_equal(new.pixel_array, pydicom.dcmread(source).pixel_array)
+
+
+def test_parts_of_tiles_carry_no_comment(tmp_path) -> None:
+    source = canaries.FILES / "MR_small_jp2klossless.dcm"
+    dataset = pydicom.dcmread(source)
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    comment, place = b"\xff\x64\0\x0c\0\1Jane Doe", frame.index(b"\xff\x90")
+    size = int.from_bytes(frame[place + 6 : place + 10]) + len(comment)
+    begin = frame[: place + 6] + size.to_bytes(4) + frame[place + 10 : place + 12]
+    dataset.PixelData = pydicom.encaps.encapsulate([begin + comment + frame[place + 12 :]])
+    new = cleaned(saved(dataset, tmp_path), tmp_path)
+    assert b"Jane Doe" not in (tmp_path / "out.dcm").read_bytes()
+    np.testing.assert_array_equal(new.pixel_array, pydicom.dcmread(source).pixel_array)
+
+
+def test_tables_and_waveforms_at_every_level_end_where_they_should(ct, tmp_path) -> None:
+    lut = Dataset()
+    lut.add_new("LUTDescriptor", "US", [4, 0, 16])
+    lut.add_new("LUTData", "OW", bytes(8) + b"Jane Doe")
+    ct.VOILUTSequence = [lut]
+    assert len(cleaned(saved(ct, tmp_path), tmp_path).VOILUTSequence[0].LUTData) == 8
+    ecg = canaries.base("ECG")
+    wave = ecg.WaveformSequence[0]
+    data = wave.WaveformData
+    wave["WaveformData"].value = data + b"Jane Doe"
+    assert cleaned(saved(ecg, tmp_path), tmp_path).WaveformSequence[0].WaveformData == data
+
+
 def test_palettes_end_where_they_should(ct, tmp_path) -> None:
     ct.PhotometricInterpretation = "PALETTE COLOR"
     for colour in ("Red", "Green", "Blue"):
