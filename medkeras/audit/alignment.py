@@ -22,22 +22,34 @@ def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (first * second).sum(axis=1) / np.maximum(norms, 1e-6)
 
 
-def aligned_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns the correlation, float32 `[P]`, of float32 pairs `[P, S, S]` after the second is laid over the first.
+def align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Finds how the second of float32 pairs `[P, S, S]` is laid over the first, by least squares.
 
-    Height and width may be scaled, and either axis shifted, by 6% at most: by least squares, at half the size first;
-    at full size for the pairs that promise something. S is a multiple of 32.
+    Height and width may be scaled, and either axis shifted, by 6% at most. It is done at half the size, and at full
+    size for the pairs that then are somewhat alike. S is a multiple of 32.
+
+    Returns:
+        Warps for `warped`, float32 `[P, 4]`: scale and shift of the rows and of the columns, as shares of the side.
 
     Reference:
         Baker, Matthews: Lucas-Kanade 20 years on (IJCV 2004), 3.2 (inverse compositional).
     """
     small = _halved(first), _halved(second)
-    warp = _align(*small, np.zeros((len(first), 4), np.float32), _COARSE_STEPS)
-    score = correlation(small[0], _warped(small[1], warp))
-    rows = np.flatnonzero(score > _PROMISING)
-    first, second = first[rows], second[rows]
-    score[rows] = correlation(first, _warped(second, _align(first, second, warp[rows], _FINE_STEPS)))
-    return np.where(score > _PROMISING, score, np.minimum(score, _PROMISING))
+    warp = _refined(*small, np.zeros((len(first), 4), np.float32), _COARSE_STEPS)
+    rows = np.flatnonzero(correlation(small[0], warped(small[1], warp)) > _PROMISING)
+    warp[rows] = _refined(first[rows], second[rows], warp[rows], _FINE_STEPS)
+    return warp
+
+
+def warped(images: np.ndarray, warp: np.ndarray) -> np.ndarray:
+    """Samples `[P, S, S]` bilinearly at the places to which warps `[P, 4]` send the pixels."""
+    top, down = _samples(warp[:, 0:1], warp[:, 1:2], images.shape[1])
+    left, across = _samples(warp[:, 2:3], warp[:, 3:4], images.shape[2])
+    rows = np.arange(len(images))[:, np.newaxis]
+    down, across = down[:, :, np.newaxis], across[:, np.newaxis, :]
+    lines = images[rows, top] * (1 - down) + images[rows, top + 1] * down
+    left = np.broadcast_to(left[:, np.newaxis, :], lines.shape)
+    return np.take_along_axis(lines, left, 2) * (1 - across) + np.take_along_axis(lines, left + 1, 2) * across
 
 
 def _inside(images: np.ndarray) -> np.ndarray:
@@ -54,17 +66,17 @@ def _halved(images: np.ndarray) -> np.ndarray:
     return images.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4))
 
 
-def _align(first: np.ndarray, second: np.ndarray, warp: np.ndarray, steps: int) -> np.ndarray:
-    """Returns warps float32 `[P, 4]`: scale and shift of the rows and of the columns, as shares of the side."""
+def _refined(first: np.ndarray, second: np.ndarray, warp: np.ndarray, steps: int) -> np.ndarray:
+    """Returns better warps float32 `[P, 4]`."""
     down, across = _inside(np.gradient(first, axis=1)), _inside(np.gradient(first, axis=2))
     side = first.shape[1]
     place = _inside(np.broadcast_to(_places(side), (1, side, side)))[0, 0]
-    slopes = [_flat(each) for each in (down * place[:, np.newaxis], down, across * place, across)]
-    slopes = np.stack(slopes, axis=1) * np.float32(side)
+    directions = (down * place[:, np.newaxis], down, across * place, across)
+    slopes = np.stack([_flat(each) for each in directions], axis=1) * np.float32(side)
     normal = slopes @ slopes.transpose(0, 2, 1)
     normal += 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, np.newaxis, np.newaxis] * np.eye(4, dtype=np.float32) + 1e-6
     for _ in range(steps):
-        missing = _flat(_inside(first - _warped(second, warp)))[..., np.newaxis]
+        missing = _flat(_inside(first - warped(second, warp)))[..., np.newaxis]
         warp = warp + np.linalg.solve(normal, slopes @ missing)[..., 0]
         warp = np.clip(warp, -_MOST_SHIFT, _MOST_SHIFT)
     return warp
@@ -73,17 +85,6 @@ def _align(first: np.ndarray, second: np.ndarray, warp: np.ndarray, steps: int) 
 def _places(side: int) -> np.ndarray:
     """Returns where the pixels of a row lie, float32 `[side]`, -0.5..0.5."""
     return ((np.arange(side) + 0.5) / side - 0.5).astype(np.float32)
-
-
-def _warped(images: np.ndarray, warp: np.ndarray) -> np.ndarray:
-    """Samples `[P, S, S]` bilinearly at the places to which warps `[P, 4]` send the pixels."""
-    top, down = _samples(warp[:, 0:1], warp[:, 1:2], images.shape[1])
-    left, across = _samples(warp[:, 2:3], warp[:, 3:4], images.shape[2])
-    rows = np.arange(len(images))[:, np.newaxis]
-    down, across = down[:, :, np.newaxis], across[:, np.newaxis, :]
-    lines = images[rows, top] * (1 - down) + images[rows, top + 1] * down
-    left = np.broadcast_to(left[:, np.newaxis, :], lines.shape)
-    return np.take_along_axis(lines, left, 2) * (1 - across) + np.take_along_axis(lines, left + 1, 2) * across
 
 
 def _samples(scale: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
