@@ -35,6 +35,25 @@ SMALL = (
     *("model.name=cnn", "model.weights=none", "train.epochs=1", "train.batch_size=4", "augment.noise=0"),
     *("data.validation=0.25", "data.test=0.25", "data.on_error=skip", "data.max_errors=0.5"),
 )
+# What runs that did their work leave behind, and how many of it.
+LEFT = {
+    "saved_models/*/1/saved_model.pb": 2,
+    "saved_models/*/1/report.html": 2,
+    "saved_models/*/1/assets.extra/tf_serving_warmup_requests": 2,
+    "runs/*/1/tensorboard/**/events*": 2,
+    "runs/*/1/split.csv": 2,
+    "evaluated/predictions.csv": 1,
+    "exported/scans/1/card.json": 1,
+    "heatmaps/*.png": 20,
+    "answers.csv": 1,
+    "audit/*/audit.json": 3,
+    "audit/*/audit.html": 3,
+    "audit/*/contact_*.png": 6,
+    "deidentified/scans/**/*.dcm": 24,
+    "deidentified/pictures/*.*": 20,
+    "deidentified/volumes/*.nii.gz": 4,
+    "deidentified/by_name/**/*.*": 3,
+}
 DRIVER = """
 import json, sys, traceback
 from absl.testing import flagsaver
@@ -254,8 +273,13 @@ def test_every_run_went_as_far_as_it_should(world) -> None:
     refused = {"train and raise", "train without labels", "train without a header"}
     assert {name for name, code in world.codes.items() if code == 2} >= refused
     assert "Traceback" not in (world.left / "stderr").read_text()
-    for name in ("train", "evaluate", "export", "train on pictures"):
+    for name in ("train", "evaluate", "export", "train on pictures", "audit pictures", "audit volumes"):
         assert world.codes[name] == 0, name
+    # Some files were answered and written, and damaged ones were not.
+    partly = {name for name in world.codes if name.startswith(("predict", "deidentify"))}
+    assert {name for name in partly if world.codes[name] != 2} == set()
+    for pattern, count in LEFT.items():
+        assert len(list(world.left.glob(pattern))) >= count, pattern
 
 
 @pytest.mark.slow
