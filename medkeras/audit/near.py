@@ -24,7 +24,7 @@ from medkeras.data import cases
 # 28x28; one in a hundred of the simulated slices a few millimetres apart rises above it.
 THRESHOLD = 0.94
 
-_RADIUS = 0.3
+_RADIUS = 0.36
 _TURNED_RADIUS = 0.2
 _NEIGHBOURS = 12
 _COMPONENTS = 16

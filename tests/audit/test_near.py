@@ -29,7 +29,7 @@ def test_every_altered_copy_is_found_and_no_other_head(alteration) -> None:
     found = found_in([*heads, *(change(image) for image in heads)], turns=False)
     right = [[str(position), str(position + PATIENTS)] for position in range(PATIENTS)]
     hits = [group for group in names(found) if group in right]
-    assert len(hits) >= (0.95 if alteration in planted.ALTERED else 0.9) * PATIENTS
+    assert len(hits) >= (0.95 if alteration in planted.ALTERED else 0.85) * PATIENTS
     assert hits == names(found)
     assert {pair.kind for pair in found.pairs} <= {"altered", "shifted"}
 
