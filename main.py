@@ -93,7 +93,7 @@ def deidentify() -> dict[str, Any]:
     done = front.load(medkeras, "deidentify")(
         FLAGS.input, output=front.required(FLAGS, "output"), key=FLAGS.key, options=FLAGS.option
     )
-    print(f"{done.written} files written, {done.held_back} held back\nreport  {done.folder / 'deidentify.json'}")
+    print("\n".join((*done.sentences, f"\nreport  {done.folder / 'deidentify.json'}")))
     exit_code = errors.UserError.exit_code if done.held_back else 0
     return {"written": done.written, "held_back": done.held_back, "exit_code": exit_code}
 

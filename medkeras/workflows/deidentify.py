@@ -13,6 +13,7 @@ from typing import Any
 
 from medkeras import errors, version
 from medkeras.privacy import file, options, pool, pseudonyms, table
+from medkeras.workflows import terminal
 
 REPORT = "deidentify.json"
 
@@ -35,6 +36,12 @@ class Deidentified:
     written: int
     held_back: int
     report: Mapping[str, Any]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """A summary for the terminal: why files were held back, the frequent reasons first."""
+        reasons = (f"  {count} held back: {reason}" for reason, count in self.report["reasons"].items())
+        return (f"{self.written} files written, {self.held_back} held back", *reasons)
 
 
 def deidentify(
@@ -127,7 +134,8 @@ def _cleaned(
         for position, (path, relative) in enumerate(found)
     ]
     with pool.workers(secret, sorted(chosen), count=min(_WORKERS, len(jobs))) as clean:
-        for position, (job, done) in enumerate(zip(jobs, clean(jobs), strict=True)):
+        answers = terminal.track(clean(jobs), len(jobs), "De-identifying")
+        for position, (job, done) in enumerate(zip(jobs, answers, strict=True)):
             name = _placed(job, done, folder) if done.name else _thrown_away(job)
             yield _entry(position, job, done, name=name, secret=secret)
 
