@@ -30,7 +30,7 @@ _NEIGHBOURS = 12
 _COMPONENTS = 16
 _LEAST_ALIKE = 0.9
 # Who scores just below the threshold is not shifted: a crop of a hundredth costs more. Neighbours would gain by it.
-_SHIFT_COSTS = 0.04
+_SHIFT_COSTS = 0.02
 _PROMISING = 0.85
 _CORES = os.cpu_count() or 1
 # Sigma, in pixels of the thumbnail, below which structure counts as detail; small pictures have none so fine.
