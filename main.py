@@ -83,7 +83,7 @@ def export() -> dict[str, Any]:
 
 def audit() -> dict[str, Any]:
     front.required(FLAGS, "data")
-    audited = front.load(medkeras, "audit")(settings(), output=FLAGS.output or "audit", key=FLAGS.key)
+    audited = front.load(medkeras, "audit_data")(settings(), output=FLAGS.output or "audit", key=FLAGS.key)
     print("\n".join((*audited.sentences, f"\nreport  {audited.folder / 'audit.html'}")))
     exit_code = int(FLAGS.strict and bool(audited.invalidating))
     return {"output": str(audited.folder), "invalidating": list(audited.invalidating), "exit_code": exit_code}

@@ -24,7 +24,7 @@ _HOMES = {
     "MedkerasError": "medkeras.errors",
     "ModelError": "medkeras.errors",
     "UserError": "medkeras.errors",
-    "audit": "medkeras.workflows.audit",
+    "audit_data": "medkeras.workflows.audit",
     "deidentify": "medkeras.workflows.deidentify",
     "evaluate": "medkeras.workflows.evaluate",
     "export_model": "medkeras.workflows.export",

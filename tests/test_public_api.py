@@ -28,6 +28,8 @@ NAMES = [
     "MedkerasError",
     "ModelError",
     "UserError",
+    "audit_data",
+    "deidentify",
     "evaluate",
     "export_model",
     "predict",

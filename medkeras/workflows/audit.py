@@ -35,7 +35,7 @@ class Audited:
     invalidating: tuple[str, ...]
 
 
-def audit(
+def audit_data(
     settings: config.Config, *, output: str | os.PathLike[str], key: str | os.PathLike[str] | None = None
 ) -> Audited:
     """Looks at every image of a data set and writes what it found; files that cannot be read never stop it.

@@ -63,7 +63,6 @@ runs, codes = json.load(sys.stdin), {}
 for name, arguments in runs.items():
     print("==", name, flush=True)
     print("==", name, flush=True, file=sys.stderr)
-    vars(medkeras).pop("audit", None)
     with flagsaver.flagsaver():
         try:
             main.parse(["main", *arguments])

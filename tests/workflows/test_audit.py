@@ -57,7 +57,7 @@ def plant(root: pathlib.Path) -> str:
 def planted(tmp_path_factory) -> types.SimpleNamespace:
     root = tmp_path_factory.mktemp("audit")
     settings = config.Config().override({"data.source": plant(root / "scans"), "seed": 3})
-    done = audit.audit(settings, output=root / "out")
+    done = audit.audit_data(settings, output=root / "out")
     return types.SimpleNamespace(done=done, root=root, json=json.loads((root / "out" / "audit.json").read_text()))
 
 
@@ -161,10 +161,10 @@ def clean(root: pathlib.Path) -> str:
 
 def test_clean_data_invalidate_nothing_and_the_same_seed_gives_the_same_bytes(tmp_path) -> None:
     settings = config.Config().override({"data.source": clean(tmp_path / "scans")})
-    done = audit.audit(settings, output=tmp_path / "one")
+    done = audit.audit_data(settings, output=tmp_path / "one")
     assert done.invalidating == ()
     assert done.findings["exact_duplicates"]["groups"] == done.findings["near_duplicates"]["groups"] == 0
-    audit.audit(settings, output=tmp_path / "two")
+    audit.audit_data(settings, output=tmp_path / "two")
     for name in ("audit.json", "audit.html"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
@@ -177,7 +177,7 @@ def test_patients_in_two_splits_by_pseudonym(tmp_path) -> None:
     (tmp_path / "table.csv").write_text("\n".join(rows))
     (tmp_path / "key").write_bytes(bytes(range(32)))
     settings = config.Config().override({"data.source": f"csv:{tmp_path / 'table.csv'}"})
-    done = audit.audit(settings, output=tmp_path / "out", key=tmp_path / "key")
+    done = audit.audit_data(settings, output=tmp_path / "out", key=tmp_path / "key")
     assert [each["cases"] for each in done.findings["patients_across_splits"]] == [
         {"train": ["1.png"], "test": ["6.png"]},
         {"train": ["2.png"], "test": ["7.png"]},

@@ -70,6 +70,7 @@ class Header:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all voxels as they are stored."""
         return math.prod(self.shape) * self.times * self.samples * self.stored.itemsize
 
     @property
