@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import pathlib
 import random
 
 import numpy as np
@@ -206,6 +207,11 @@ def test_a_survey_of_arrays_and_of_volumes() -> None:
     assert seen.records[1].mean == pytest.approx(float(VOLUME.mean(dtype=np.float64)))
 
 
+def _pillow(path: str) -> bytes:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).tobytes()
+
+
 @pytest.mark.slow
 def test_brain_mri_has_the_exact_copies_that_brute_force_finds(real_data) -> None:
     """Byte for byte, and value for value as Pillow decodes them: the same 300 groups of 726 cases."""
@@ -215,8 +221,8 @@ def test_brain_mri_has_the_exact_copies_that_brute_force_finds(real_data) -> Non
     found = copies.exact(members, [record.fingerprint for record in seen.records])
     ours = {frozenset(case.case_id for case in each.members) for each in found.groups}
     for brute in (
-        lambda path: open(path, "rb").read(),
-        lambda path: np.asarray(Image.open(path).convert("RGB")).tobytes(),
+        lambda path: pathlib.Path(path).read_bytes(),
+        _pillow,
     ):
         alike = collections.defaultdict(set)
         for case in case_set.cases:
