@@ -32,8 +32,8 @@ ALLOWED = {
     "explain": ("errors",),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain"),
     "workflows": (
-        *("version", "errors", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks", "explain"),
-        *("export", "audit", "privacy"),
+        *("version", "errors", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks"),
+        *("explain", "export", "audit", "privacy"),
     ),
 }
 NUMERICAL_ONLY = {"numpy", "scipy", "sklearn", "matplotlib"}

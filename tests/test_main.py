@@ -79,7 +79,8 @@ MISTAKES = {
     "no mode": ([], "Unknown mode. Known: audit, deidentify, evaluate, export, predict, train. Received: ''"),
     "unknown mode": (
         ["--mode=trian"],
-        "Unknown mode; did you mean 'train'? Known: audit, deidentify, evaluate, export, predict, train. Received: 'trian'",
+        "Unknown mode; did you mean 'train'? Known: audit, deidentify, evaluate, export, predict, train. "
+        "Received: 'trian'",
     ),
     "unknown flag": (["--mode=train", "--modle=x"], "Unknown command line flag 'modle'. Did you mean: mode, model ?"),
     "no flag": (["--mode=train", "phantom"], "Every argument is a flag, --name=value. Received: 'phantom'"),
