@@ -9,6 +9,8 @@
     │   └── DivergedError    training left the numbers (NaN or infinite loss)
     └── InternalError        our fault, exit code 1
 
+    RefusalError             why a file is not read, where its path is not known; becomes BadInputError
+
 A message is one sentence that states the rule, then what was received. A file
 error names the file, never the patient.
 """
@@ -63,6 +65,10 @@ class DivergedError(UserError):
 
 class InternalError(MedkerasError):
     """A state that medkeras promises never to reach."""
+
+
+class RefusalError(Exception):
+    """Why a file is not read, as one sentence that holds nothing of the file; becomes `BadInputError` with its path."""
 
 
 def printable(path: object) -> str:

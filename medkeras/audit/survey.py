@@ -120,5 +120,5 @@ def _file(path: str) -> tuple[int, str]:
         head = file.read(512)
     try:
         return os.path.getsize(path), headers.kind(head)
-    except headers.RefusalError:
+    except errors.RefusalError:
         return os.path.getsize(path), pathlib.Path(path).suffix.lstrip(".").upper()

@@ -94,7 +94,7 @@ def _native(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:
         with headers.open_regular(path) as file:
             contents = file.read()
         pixels = decode.decode_bytes(tf.constant(contents), channels, header.dtype).numpy()
-    except headers.RefusalError as refusal:
+    except errors.RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise errors.BadInputError(path, "there is too little memory to decode the image") from None

@@ -96,7 +96,7 @@ def _ask(task: str, kind: str, path: str, options: dict[str, Any]) -> tuple[dict
         }
         reply, data = _answer(request)
         if "refusal" in reply:
-            raise headers.RefusalError(reply["refusal"])
+            raise errors.RefusalError(reply["refusal"])
         return reply, data
     except TimeoutError:
         raise errors.BadInputError(path, f"decoding the {name} takes longer than {DEADLINE:g} seconds") from None
@@ -104,7 +104,7 @@ def _ask(task: str, kind: str, path: str, options: dict[str, Any]) -> tuple[dict
         raise errors.BadInputError(path, f"the {name} is damaged so that its decoder cannot go on") from None
     except MemoryError:
         raise errors.BadInputError(path, f"there is too little memory for the values of the {name}") from None
-    except headers.RefusalError as refusal:
+    except errors.RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from medkeras.data import headers
+from medkeras import errors
 
 FRAME = struct.Struct("<IQ")
 # What the worker may hold at its peak, itself and its libraries included; decoders that are loaded late add a little.
@@ -123,7 +123,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
             return _described(result)
         json.dumps(result)
         return {"facts": result}, None
-    except headers.RefusalError as refusal:
+    except errors.RefusalError as refusal:
         return {"refusal": str(refusal)}, None
     except MemoryError:
         return _TOO_LARGE, None
@@ -141,7 +141,7 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
 def _described(array: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     if array.dtype.name not in DTYPES:
-        raise headers.RefusalError(f"pixels are whole or floating-point numbers. Received: {array.dtype}")
+        raise errors.RefusalError(f"pixels are whole or floating-point numbers. Received: {array.dtype}")
     return {"dtype": array.dtype.name, "shape": array.shape}, array
 
 

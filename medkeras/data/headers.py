@@ -69,10 +69,6 @@ _PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: 
 _JPEG_TABLES = (0xC4, 0xC8, 0xCC, 0xDB, 0xDD)
 
 
-class RefusalError(Exception):
-    """Why a file is not read, as one sentence; becomes `BadInputError` where the path is known."""
-
-
 def identify(path: str) -> str:
     """Names the format of a file by its first bytes: `PNG`, `DICOM`, `NIfTI`, ….
 
@@ -85,7 +81,7 @@ def identify(path: str) -> str:
     try:
         with open_regular(path) as file:
             return kind(file.read(_PACKED_HEAD))
-    except RefusalError as refusal:
+    except errors.RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
 
 
@@ -100,7 +96,7 @@ def sniff(path: str) -> cases.ImageHeader:
             name = kind(file.read(_PACKED_HEAD))
             file.seek(0)
             return parse(name, file)
-    except RefusalError as refusal:
+    except errors.RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
     except OSError as error:
         raise errors.BadInputError(path, f"the file cannot be read ({error.strerror})") from None
@@ -115,7 +111,7 @@ def parse(name: str, file: BinaryIO) -> cases.ImageHeader:
     try:
         return PARSED[name](file)
     except (EOFError, struct.error):
-        raise RefusalError("the header is cut short") from None
+        raise errors.RefusalError("the header is cut short") from None
 
 
 def check_regular(path: str) -> None:
@@ -127,13 +123,13 @@ def check_regular(path: str) -> None:
     with _refusing():
         status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
-        raise RefusalError("this is a folder, not an image file")
+        raise errors.RefusalError("this is a folder, not an image file")
     if not stat.S_ISREG(status.st_mode):
-        raise RefusalError("this is not a regular file")
+        raise errors.RefusalError("this is not a regular file")
     if not status.st_size:
-        raise RefusalError("the file is empty")
+        raise errors.RefusalError("the file is empty")
     if status.st_size > MAX_BYTES:
-        raise RefusalError(f"an image file has at most {MAX_BYTES} bytes. Received: {status.st_size}")
+        raise errors.RefusalError(f"an image file has at most {MAX_BYTES} bytes. Received: {status.st_size}")
 
 
 def open_regular(path: str) -> BinaryIO:
@@ -152,13 +148,13 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise RefusalError("there is no such file") from None
+        raise errors.RefusalError("there is no such file") from None
     except PermissionError:
-        raise RefusalError("there is no permission to read the file") from None
+        raise errors.RefusalError("there is no permission to read the file") from None
     except ValueError:
-        raise RefusalError("this is not a file name") from None
+        raise errors.RefusalError("this is not a file name") from None
     except OSError as error:
-        raise RefusalError(f"the file cannot be read ({error.strerror})") from None
+        raise errors.RefusalError(f"the file cannot be read ({error.strerror})") from None
 
 
 def kind(head: bytes) -> str:
@@ -179,10 +175,10 @@ def kind(head: bytes) -> str:
         return "DICOM"
     name = _match(head, _FOREIGN)
     if name:
-        raise RefusalError(f"{_READ}. Received: a file that looks like {name}")
+        raise errors.RefusalError(f"{_READ}. Received: a file that looks like {name}")
     if all(byte >= 0x20 or byte in b"\t\n\f\r" for byte in head[:_HEAD]):
-        raise RefusalError(f"{_READ}. Received: a file that looks like text")
-    raise RefusalError(f"{_READ}. Received: a file that begins with the bytes {head[:8].hex(' ')}")
+        raise errors.RefusalError(f"{_READ}. Received: a file that looks like text")
+    raise errors.RefusalError(f"{_READ}. Received: a file that begins with the bytes {head[:8].hex(' ')}")
 
 
 def _match(head: bytes, table: tuple[tuple[str, int, bytes], ...]) -> str:
@@ -238,9 +234,11 @@ def described(height: int, width: int, channels: int, *, dtype: str = "uint8", o
         RefusalError: The image has no pixel, or more than `MAX_PIXELS`.
     """
     if not height or not width:
-        raise RefusalError(f"an image has at least one row and one column. Received: {height} rows, {width} columns")
+        raise errors.RefusalError(
+            f"an image has at least one row and one column. Received: {height} rows, {width} columns"
+        )
     if height * width > MAX_PIXELS:
-        raise RefusalError(f"an image has at most {MAX_PIXELS} pixels. Received: {height} rows, {width} columns")
+        raise errors.RefusalError(f"an image has at most {MAX_PIXELS} pixels. Received: {height} rows, {width} columns")
     if orientation >= 5:
         height, width = width, height
     return cases.ImageHeader(height, width, channels, dtype, native, plain and orientation == 1)
@@ -257,7 +255,7 @@ def _png(file: BinaryIO) -> cases.ImageHeader:
     file.seek(8)
     length, name, width, height, depth, colour = struct.unpack(">I4sIIBB", _take(file, 18))
     if (length, name) != (13, b"IHDR") or depth not in _PNG_DEPTHS.get(colour, ()):
-        raise RefusalError("the PNG header is damaged")
+        raise errors.RefusalError("the PNG header is damaged")
     dtype = "uint16" if depth == 16 else "uint8"
     file.seek(33)
     orientation = exif_orientation(_png_exif(file))
@@ -266,7 +264,7 @@ def _png(file: BinaryIO) -> cases.ImageHeader:
                        native=True, plain=depth <= 8)  # fmt: skip
     # Twice, since interlacing adds bytes to the rows.
     if weight.inflates_beyond(file, 2 * height * (width * samples * depth // 8 + 2)):
-        raise RefusalError("the pixels of a PNG are no more than its header declares; this one goes on")
+        raise errors.RefusalError("the pixels of a PNG are no more than its header declares; this one goes on")
     return header
 
 
@@ -278,7 +276,7 @@ def _png_exif(file: BinaryIO) -> bytes:
         if name == b"IDAT":
             return b""
         file.seek(length + 4, os.SEEK_CUR)
-    raise RefusalError(f"a PNG has at most {MAX_SEGMENTS} chunks before its pixels")
+    raise errors.RefusalError(f"a PNG has at most {MAX_SEGMENTS} chunks before its pixels")
 
 
 def _jpeg(file: BinaryIO) -> cases.ImageHeader:
@@ -287,7 +285,7 @@ def _jpeg(file: BinaryIO) -> cases.ImageHeader:
     for _ in range(MAX_SEGMENTS):
         mark, code = _take(file, 2)
         if mark != 0xFF:
-            raise RefusalError("the JPEG header is damaged")
+            raise errors.RefusalError("the JPEG header is damaged")
         if code == 0xFF:
             file.seek(-1, os.SEEK_CUR)
             continue
@@ -296,26 +294,28 @@ def _jpeg(file: BinaryIO) -> cases.ImageHeader:
             header = _jpeg_frame(code, _take(file, 6), orientation or 1)
             file.seek(max(length - 8, 0), os.SEEK_CUR)
             if weight.scans_beyond(file, MAX_SCANS):
-                raise RefusalError(f"a JPEG has at most {MAX_SCANS} scans; this one goes on")
+                raise errors.RefusalError(f"a JPEG has at most {MAX_SCANS} scans; this one goes on")
             return header
         if code < 0xE0 and code not in _JPEG_TABLES:
-            raise RefusalError("the JPEG header is damaged")
+            raise errors.RefusalError("the JPEG header is damaged")
         body = _take(file, length - 2) if code == 0xE1 and not orientation else b""
         if body.startswith(b"Exif"):
             orientation = exif_orientation(body[6:])
         file.seek(max(length - 2, 0) - len(body), os.SEEK_CUR)
-    raise RefusalError(f"a JPEG has at most {MAX_SEGMENTS} segments before its picture")
+    raise errors.RefusalError(f"a JPEG has at most {MAX_SEGMENTS} segments before its picture")
 
 
 def _jpeg_frame(code: int, frame: bytes, orientation: int) -> cases.ImageHeader:
     bits, height, width, components = struct.unpack(">BHHB", frame)
     if code not in (0xC0, 0xC1, 0xC2):
-        raise RefusalError("a JPEG is baseline or progressive, Huffman-coded. Received: a lossless, hierarchical or "
-                      "arithmetic-coded one")  # fmt: skip
+        raise errors.RefusalError(
+            "a JPEG is baseline or progressive, Huffman-coded. Received: a lossless, hierarchical or "
+            "arithmetic-coded one"
+        )
     if bits != 8:
-        raise RefusalError(f"a JPEG has 8 bits a sample. Received: {bits}")
+        raise errors.RefusalError(f"a JPEG has 8 bits a sample. Received: {bits}")
     if components not in (1, 3, 4):
-        raise RefusalError(f"a JPEG has 1, 3 or 4 components. Received: {components}")
+        raise errors.RefusalError(f"a JPEG has 1, 3 or 4 components. Received: {components}")
     return described(
         height, width, 1 if components == 1 else 3, orientation=orientation, native=True, plain=components < 4
     )
@@ -356,7 +356,7 @@ def pnm_layout(file: BinaryIO) -> tuple[int, int, int, int]:
     channels = 1 if file.read(2) == b"P5" else 3
     width, height, white = (_pnm_number(file) for _ in range(3))
     if not 1 <= white <= 65535:
-        raise RefusalError(f"the white of a PGM or PPM lies between 1 and 65535. Received: {white}")
+        raise errors.RefusalError(f"the white of a PGM or PPM lies between 1 and 65535. Received: {white}")
     return height, width, channels, white
 
 
@@ -372,7 +372,7 @@ def _pnm_number(file: BinaryIO) -> int:
             break
         elif digits:
             return int(digits)
-    raise RefusalError("the PGM or PPM header is damaged")
+    raise errors.RefusalError("the PGM or PPM header is damaged")
 
 
 def _pnm(file: BinaryIO) -> cases.ImageHeader:

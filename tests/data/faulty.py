@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medkeras.data import headers
+from medkeras import errors
 
 _KEPT: list[np.ndarray] = []
 
@@ -103,7 +103,7 @@ _DEEDS = {
     "secret": lambda path: _raise(ValueError("Doe^Jane")),
     "library": lambda path: _raise(OSError("Doe^Jane")),
     "system": lambda path: _raise(PermissionError(13, "Doe^Jane")),
-    "refuse": lambda path: _raise(headers.RefusalError("a rule. Received: something else")),
+    "refuse": lambda path: _raise(errors.RefusalError("a rule. Received: something else")),
     "objects": lambda path: np.array([{}, None]),
     "no facts": lambda path: {"array": {1, 2}},
 }

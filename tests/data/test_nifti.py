@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medkeras import errors
-from medkeras.data import guard, headers, volume
+from medkeras.data import guard, volume
 from medkeras.data.readers import nifti, nifti_file
 
 NIBABEL = pathlib.Path(nibabel.__file__).parent / "tests" / "data"
@@ -52,7 +52,7 @@ def patched(path, **fields):
 
 
 def refusal(path, **options):
-    with pytest.raises(headers.RefusalError) as caught:
+    with pytest.raises(errors.RefusalError) as caught:
         nifti.read(str(path), **options)
     return str(caught.value)
 
@@ -99,7 +99,7 @@ def test_nibabels_own_files_are_read_as_nibabel_reads_them(name):
     ],
 )
 def test_nibabels_other_files_are_refused_by_name(name, sentence):
-    with pytest.raises(headers.RefusalError, match=sentence):
+    with pytest.raises(errors.RefusalError, match=sentence):
         nifti.inspect(str(NIBABEL / name))
 
 
@@ -253,7 +253,7 @@ def test_the_affine_places_voxels_as_nibabel_does(tmp_path):
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_what_a_header_may_not_say(tmp_path, fields, sentence, suffix):
     path = saved(tmp_path / f"bad{suffix}", SHORTS, **fields)
-    with pytest.raises(headers.RefusalError, match=sentence):
+    with pytest.raises(errors.RefusalError, match=sentence):
         nifti.read(str(path))
 
 
@@ -427,7 +427,7 @@ def test_every_mutant_is_read_or_refused(tmp_path):
         try:
             assert np.isfinite(nifti.read(str(path))).all()
             outcomes["read"] += 1
-        except headers.RefusalError:
+        except errors.RefusalError:
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 100
 

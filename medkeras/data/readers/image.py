@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from medkeras import errors
 from medkeras.data import cases, headers
 
 # A picture of more bytes than _LARGE that shrinks more than so holds nothing; it would only be allocated.
@@ -40,12 +41,12 @@ def read(path: str) -> np.ndarray:
         header, name = _header(file), _format(file)
         try:
             pixels = _READERS.get(name, _pillow)(file)
-        except (headers.RefusalError, MemoryError):
+        except (errors.RefusalError, MemoryError):
             raise
         except Exception:
-            raise headers.RefusalError(f"the {name} data are truncated or damaged") from None
+            raise errors.RefusalError(f"the {name} data are truncated or damaged") from None
     if pixels.shape[:2] != (header.height, header.width):
-        raise headers.RefusalError("the image data do not fit their header")
+        raise errors.RefusalError("the image data do not fit their header")
     return pixels.astype(header.dtype, copy=False)
 
 
@@ -62,7 +63,7 @@ def _header(file: BinaryIO) -> cases.ImageHeader:
         try:
             return _HEADERS[name](file)
         except EOFError:
-            raise headers.RefusalError("the header is cut short") from None
+            raise errors.RefusalError("the header is cut short") from None
     return headers.parse(name, file)
 
 
@@ -79,7 +80,7 @@ def _webp_header(file: BinaryIO) -> cases.ImageHeader:
     elif name == b"VP8 ":
         width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (10, 12))
     else:
-        raise headers.RefusalError("the WebP header is damaged")
+        raise errors.RefusalError("the WebP header is damaged")
     # Before Pillow sees the file: its decoder allocates the picture when it opens it.
     headers.described(height, width, 3)
     file.seek(0)
@@ -89,7 +90,7 @@ def _webp_header(file: BinaryIO) -> cases.ImageHeader:
     except MemoryError:
         raise
     except Exception:
-        raise headers.RefusalError("the WebP data are damaged") from None
+        raise errors.RefusalError("the WebP data are damaged") from None
 
 
 def _tiff_header(file: BinaryIO) -> cases.ImageHeader:
@@ -99,10 +100,10 @@ def _tiff_header(file: BinaryIO) -> cases.ImageHeader:
             channels = 1 if page.photometric in (0, 1) else 3
             return headers.described(page.imagelength, page.imagewidth, channels, dtype=_tiff_dtype(page),
                                      orientation=_tiff_orientation(page))  # fmt: skip
-    except (headers.RefusalError, MemoryError):
+    except (errors.RefusalError, MemoryError):
         raise
     except Exception:
-        raise headers.RefusalError("the TIFF header is damaged") from None
+        raise errors.RefusalError("the TIFF header is damaged") from None
 
 
 def _tiff_page(file: tifffile.TiffFile) -> Any:
@@ -115,15 +116,15 @@ def _tiff_page(file: tifffile.TiffFile) -> Any:
     first, *others = (page for page in pages if page is pages[0] or not int(page.subfiletype) & (_REDUCED | _MASK))
     area = first.imagewidth * first.imagelength
     if any(page.imagewidth * page.imagelength >= area for page in others):
-        raise headers.RefusalError("a TIFF holds one picture; several of its pages are: save each as a file of its own")
+        raise errors.RefusalError("a TIFF holds one picture; several of its pages are: save each as a file of its own")
     _check_tiff_colours(first)
     pieces = list(zip(first.dataoffsets, first.databytecounts, strict=False))
     inside = all(count and offset + count <= file.filehandle.size for offset, count in pieces)
     if not inside or len(pieces) != math.prod(first.chunked):
-        raise headers.RefusalError("the TIFF data end early: the file is truncated")
+        raise errors.RefusalError("the TIFF data end early: the file is truncated")
     stored = sum(count for _, count in pieces)
     if _LARGE < first.nbytes > _MOST_PACKED * stored:
-        raise headers.RefusalError(f"a large TIFF takes at least a byte in {_MOST_PACKED}. Received: {stored} bytes")
+        raise errors.RefusalError(f"a large TIFF takes at least a byte in {_MOST_PACKED}. Received: {stored} bytes")
     return first
 
 
@@ -131,19 +132,19 @@ def _check_tiff_colours(page: Any) -> None:
     photometric = getattr(page.photometric, "name", str(page.photometric))
     alpha = len(page.extrasamples)
     if _TIFF_COLOURS.get(photometric) != page.samplesperpixel - alpha or alpha > 1 or page.imagedepth != 1:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             "a TIFF is grey, RGB, palette or CMYK, with or without alpha. "
             f"Received: {photometric}, {page.samplesperpixel} samples a pixel"
         )
     if photometric == "YCBCR" and page.compression not in _TIFF_JPEG:
-        raise headers.RefusalError("a TIFF in YCbCr is compressed by JPEG")
+        raise errors.RefusalError("a TIFF in YCbCr is compressed by JPEG")
 
 
 def _tiff_dtype(page: Any) -> str:
     """Returns the narrowest of `uint8`, `uint16` and `float32` that keeps the values of a `tifffile.TiffPage`."""
     if page.dtype is None or page.dtype.kind not in "buif":
         kind = "samples of an unknown form" if page.dtype is None else page.dtype
-        raise headers.RefusalError(f"a TIFF holds whole or floating-point numbers. Received: {kind}")
+        raise errors.RefusalError(f"a TIFF holds whole or floating-point numbers. Received: {kind}")
     if page.dtype.kind in "bu" and page.dtype.itemsize <= 2:
         return "uint16" if page.dtype.itemsize == 2 and page.photometric != 3 else "uint8"
     return "float32"
@@ -169,7 +170,7 @@ def _pnm(file: BinaryIO) -> np.ndarray:
     count = height * width * channels
     data = file.read(count * dtype.itemsize)
     if len(data) < count * dtype.itemsize:
-        raise headers.RefusalError("the PGM or PPM data end early: the file is truncated")
+        raise errors.RefusalError("the PGM or PPM data end early: the file is truncated")
     return np.frombuffer(data, dtype).reshape(height, width, channels)
 
 
@@ -198,7 +199,7 @@ def _tiff_values(page: Any, pixels: np.ndarray) -> np.ndarray:
 
 def _negative(pixels: np.ndarray, white: int) -> np.ndarray:
     if pixels.dtype.kind != "u":
-        raise headers.RefusalError("a TIFF where 0 is white holds unsigned whole numbers")
+        raise errors.RefusalError("a TIFF where 0 is white holds unsigned whole numbers")
     return white - pixels
 
 
@@ -213,9 +214,9 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
         return pixels
     values = pixels.astype(np.float32)
     if not np.isfinite(values).all():
-        raise headers.RefusalError("pixels are finite numbers; the image holds NaN or infinite ones")
+        raise errors.RefusalError("pixels are finite numbers; the image holds NaN or infinite ones")
     if pixels.dtype.kind in "iu" and (values.astype(np.float64) != pixels).any():
-        raise headers.RefusalError("whole numbers beyond 2**24 lose digits as float32")
+        raise errors.RefusalError("whole numbers beyond 2**24 lose digits as float32")
     return values
 
 

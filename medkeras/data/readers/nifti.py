@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medkeras import errors
 from medkeras.data import headers, volume
 from medkeras.data.readers import nifti_file
 
@@ -98,7 +99,7 @@ def read(
     depth = opened.values.shape[1]
     chosen, place = (time, None) if frame is None else divmod(frame, depth)
     if not 0 <= chosen < opened.header.times:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             f"a frame lies within the file, of {opened.header.times} volumes of {depth} slices. "
             f"Received: {time if frame is None else frame}"
         )
@@ -165,7 +166,7 @@ def _meant(opened: _File, stored: np.ndarray, lowest: float | None) -> np.ndarra
     """Returns the values that the file means, `[D, H, W, C]`."""
     header = opened.header
     if lowest is not None and math.isnan(lowest):
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             f"voxels are finite numbers; more than {MAX_BAD_SHARE:.0%} of the volume are NaN or infinite"
         )
     if header.dtype != "float32":
@@ -180,26 +181,26 @@ def _meant(opened: _File, stored: np.ndarray, lowest: float | None) -> np.ndarra
 def _narrowed(exact: np.ndarray) -> np.ndarray:
     if exact.dtype.kind in "iu" and exact.dtype.itemsize > 2 and exact.size:
         if max(abs(int(exact.min())), abs(int(exact.max()))) > _LARGEST_WHOLE_FLOAT32:
-            raise headers.RefusalError("whole numbers beyond 2**24 lose digits as float32")
+            raise errors.RefusalError("whole numbers beyond 2**24 lose digits as float32")
     elif exact.dtype.kind == "f" and not (np.abs(exact) <= np.finfo(np.float32).max).all():
-        raise headers.RefusalError("values lie within the range of float32; the volume holds larger ones")
+        raise errors.RefusalError("values lie within the range of float32; the volume holds larger ones")
     return exact.astype(np.float32)
 
 
 def _labels(header: nifti_file.Header, stored: np.ndarray) -> np.ndarray:
     """Returns whole numbers in the narrowest dtype that holds them."""
     if header.channels > 1:
-        raise headers.RefusalError("labels are whole numbers; the mask holds colours")
+        raise errors.RefusalError("labels are whole numbers; the mask holds colours")
     values = _scaled(header, stored)
     if values.dtype.kind == "f":
         if not (np.isfinite(values) & (np.abs(values) < 2**53) & (values == np.rint(values))).all():
-            raise headers.RefusalError("labels are whole numbers; the mask holds others")
+            raise errors.RefusalError("labels are whole numbers; the mask holds others")
         values = values.astype(np.int64)
     low, high = int(values.min()), int(values.max())
     for dtype in (np.uint8, np.uint16, np.int32, np.int64):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return values.astype(dtype)
-    raise headers.RefusalError(f"labels are below 2**63. Received: {high}")
+    raise errors.RefusalError(f"labels are below 2**63. Received: {high}")
 
 
 def _survey(opened: _File) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from typing import Any, BinaryIO
 import nibabel
 import numpy as np
 
-from medkeras.data import headers, volume
+from medkeras import errors
+from medkeras.data import volume
 
 MAX_VOXELS = 2**27
 """Of one volume: 512 x 512 x 512."""
@@ -91,7 +92,7 @@ def header(file: BinaryIO) -> Header:
     code = int(parsed["datatype"])
     if code in _NOT_READ or code not in {**_TYPES, **_COLOURS}:
         known = "voxels are whole or floating-point numbers of up to 64 bits, or 8-bit RGB"
-        raise headers.RefusalError(f"{known}. Received: {_NOT_READ.get(code, f'NIfTI datatype {code}')}")
+        raise errors.RefusalError(f"{known}. Received: {_NOT_READ.get(code, f'NIfTI datatype {code}')}")
     order = parsed.endianness
     stored = np.dtype(f"{order}{_TYPES.get(code, 'u1')}")
     slope, inter, scaling = _scaling(parsed, code)
@@ -109,26 +110,26 @@ def header(file: BinaryIO) -> Header:
         notes=(*notes, *scaling, *place),
     )
     if found.nbytes > MAX_BYTES:
-        raise headers.RefusalError(f"a NIfTI file holds at most {MAX_BYTES} bytes of voxels. Received: {found.nbytes}")
+        raise errors.RefusalError(f"a NIfTI file holds at most {MAX_BYTES} bytes of voxels. Received: {found.nbytes}")
     return found
 
 
 def _parsed(head: bytes) -> Any:
     """Returns nibabel's header of the first 540 bytes."""
     if len(head) < 348:
-        raise headers.RefusalError("the NIfTI header is cut short")
+        raise errors.RefusalError("the NIfTI header is cut short")
     kinds = {348: (nibabel.Nifti1Header, 348, b"n+1\x00", 344), 540: (nibabel.Nifti2Header, 540, b"n+2\x00", 4)}
     size = next((size for order in "<>" for size in struct.unpack(f"{order}i", head[:4]) if size in kinds), 0)
     if not size:
-        raise headers.RefusalError(f"a NIfTI file begins with its header's size. Received: {head[:4].hex(' ')}")
+        raise errors.RefusalError(f"a NIfTI file begins with its header's size. Received: {head[:4].hex(' ')}")
     kind, length, magic, place = kinds[size]
     found = head[place : place + 4]
     if found in (b"ni1\x00", b"ni2\x00"):
-        raise headers.RefusalError("pairs of a .hdr and an .img file are not read: convert them to .nii")
+        raise errors.RefusalError("pairs of a .hdr and an .img file are not read: convert them to .nii")
     if found != magic:
-        raise headers.RefusalError("the header bears no NIfTI mark: ANALYZE files, which do not say left, are not read")
+        raise errors.RefusalError("the header bears no NIfTI mark: ANALYZE files, which do not say left, are not read")
     if len(head) < length:
-        raise headers.RefusalError("the NIfTI header is cut short")
+        raise errors.RefusalError("the NIfTI header is cut short")
     order = "<" if struct.unpack("<i", head[:4])[0] == size else ">"
     return kind(head[:length], endianness=order, check=False)
 
@@ -137,15 +138,15 @@ def _sizes(parsed: Any) -> tuple[tuple[int, int, int], int, tuple[str, ...]]:
     dims = parsed["dim"].tolist()
     rank, sizes = dims[0], dims[1 : 1 + max(0, min(dims[0], 7))]
     if not 2 <= rank <= 7 or min(sizes) < 1:
-        raise headers.RefusalError(f"a volume has 2 to 7 dimensions of at least 1. Received: {sizes or rank}")
+        raise errors.RefusalError(f"a volume has 2 to 7 dimensions of at least 1. Received: {sizes or rank}")
     if math.prod(sizes[4:]) > 1:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             f"volumes have three dimensions, and time the fourth; vectors and tensors are not read. Received: {sizes}"
         )
     first, second, third, times = (*sizes, 1, 1)[:4]
     require_size((first, second, third))
     if max(first, second, third) * times > MAX_SLICES:
-        raise headers.RefusalError(f"a file holds at most {MAX_SLICES} slices. Received: {sizes}")
+        raise errors.RefusalError(f"a file holds at most {MAX_SLICES} slices. Received: {sizes}")
     notes = (f"The file holds {times} volumes.",) if times > 1 else ()
     return (first, second, third), times, notes
 
@@ -154,7 +155,7 @@ def _offset(parsed: Any) -> int:
     offset = float(parsed["vox_offset"])
     least = int(parsed["sizeof_hdr"]) + 4
     if not least <= offset <= _MAX_OFFSET:
-        raise headers.RefusalError(f"voxels begin {least} to {_MAX_OFFSET} bytes into a file. Received: {offset:g}")
+        raise errors.RefusalError(f"voxels begin {least} to {_MAX_OFFSET} bytes into a file. Received: {offset:g}")
     return int(offset)
 
 
@@ -166,7 +167,7 @@ def _scaling(parsed: Any, code: int) -> tuple[float | None, float, tuple[str, ..
     if not math.isfinite(slope):
         return None, 0.0, ("The scaling of the values is no finite number; stored values are taken.",)
     if not math.isfinite(inter):
-        raise headers.RefusalError("values are scaled by finite numbers; scl_inter is not one")
+        raise errors.RefusalError("values are scaled by finite numbers; scl_inter is not one")
     return slope, inter, ()
 
 
@@ -174,7 +175,7 @@ def _affine(parsed: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Returns the affine to LPS mm: that of the sform, else of the qform, else of the voxel size alone."""
     sizes = np.asarray(parsed["pixdim"][1 : 1 + min(3, int(parsed["dim"][0]))], np.float64)
     if not (np.isfinite(sizes) & (sizes > 0)).all():
-        raise headers.RefusalError(f"voxels have a positive, finite size. Received: {sizes.tolist()}")
+        raise errors.RefusalError(f"voxels have a positive, finite size. Received: {sizes.tolist()}")
     notes = []
     if parsed["sform_code"] > 0:
         affine = np.asarray(parsed.get_sform(), np.float64)
@@ -189,7 +190,7 @@ def _affine(parsed: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     affine[:3] *= _MILLIMETRES.get(int(parsed["xyzt_units"]) & 7, 1.0)
     sentence = volume.fault(affine)
     if sentence:
-        raise headers.RefusalError(sentence)
+        raise errors.RefusalError(sentence)
     return affine, tuple(notes)
 
 
@@ -203,7 +204,7 @@ def _qform(parsed: Any) -> np.ndarray:
 def require_size(shape: tuple[int, int, int]) -> None:
     """Raises `RefusalError` for a volume of more voxels than are read."""
     if math.prod(shape) > MAX_VOXELS:
-        raise headers.RefusalError(f"a volume has at most {MAX_VOXELS} voxels. Received: {' x '.join(map(str, shape))}")
+        raise errors.RefusalError(f"a volume has at most {MAX_VOXELS} voxels. Received: {' x '.join(map(str, shape))}")
 
 
 def voxels(file: BinaryIO, declared: Header) -> np.ndarray:
@@ -221,7 +222,7 @@ def voxels(file: BinaryIO, declared: Header) -> np.ndarray:
 def _mapped(file: BinaryIO, declared: Header) -> np.ndarray:
     size, end = os.fstat(file.fileno()).st_size, declared.offset + declared.nbytes
     if size < end:
-        raise headers.RefusalError(f"the voxels end early: the file is truncated. Received: {size} of {end} bytes")
+        raise errors.RefusalError(f"the voxels end early: the file is truncated. Received: {size} of {end} bytes")
     return np.memmap(file, np.uint8, "r", declared.offset, (declared.nbytes,))
 
 
@@ -233,7 +234,7 @@ def _inflated(file: BinaryIO, declared: Header) -> np.ndarray:
         data[filled : filled + len(fresh)] = fresh
         filled += len(fresh)
     if filled < declared.nbytes:
-        raise headers.RefusalError("the voxels end early: the file is truncated")
+        raise errors.RefusalError("the voxels end early: the file is truncated")
     return data
 
 
@@ -264,7 +265,7 @@ def _bytes(file: BinaryIO, most: int, *, entire: bool = False) -> Iterator[bytes
             left -= len(part)
             yield part
     except zlib.error:
-        raise headers.RefusalError("the gzip data are damaged") from None
+        raise errors.RefusalError("the gzip data are damaged") from None
     if entire and not inflater.eof:
         state = "end early: the file is truncated" if left else "inflate to more than the header declares"
-        raise headers.RefusalError(f"the gzip data {state}")
+        raise errors.RefusalError(f"the gzip data {state}")

@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 from pydicom import pixels as dicom_pixels
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers import dicom
 from tests.data.dicom import making
 
@@ -74,7 +74,7 @@ def row(name: str) -> tuple[str, ...]:
     photometric = str(made.get("PhotometricInterpretation", "none"))
     try:
         facts, values = dicom.inspect(path), dicom.read(path)
-    except headers.RefusalError as refusal:
+    except errors.RefusalError as refusal:
         return name, syntax, photometric, "", f"refused: {refusal}"
     form = f"{facts['dtype']} {' × '.join(map(str, values.shape))}{facts['units'] and ', '}{facts['units']}"
     return name, syntax, photometric, form, outcome(path, facts, values)

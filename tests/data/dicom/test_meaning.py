@@ -9,7 +9,7 @@ import pytest
 from pydicom import pixels as dicom_pixels
 from pydicom import uid
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers import dicom
 from tests.data.dicom import making
 
@@ -27,7 +27,7 @@ def opened(tmp_path, pixels: np.ndarray, syntax: str = uid.ExplicitVRLittleEndia
 def refused(tmp_path, match: str, pixels: np.ndarray | None = None, **elements: object) -> None:
     pixels = making.ramp() if pixels is None else pixels
     path = making.write(making.image(pixels, **elements), tmp_path / "made.dcm")
-    with pytest.raises(headers.RefusalError, match=match):
+    with pytest.raises(errors.RefusalError, match=match):
         dicom.inspect(path)
 
 
@@ -116,7 +116,7 @@ def test_a_frame_without_the_rescale_of_the_others_is_refused(tmp_path) -> None:
     made = enhanced([("1", "-1024")] * 2)
     del made.PerFrameFunctionalGroupsSequence[1].PixelValueTransformationSequence
     path = making.write(made, tmp_path / "made.dcm")
-    with pytest.raises(headers.RefusalError, match="every frame of an enhanced object has a rescale, or none has"):
+    with pytest.raises(errors.RefusalError, match="every frame of an enhanced object has a rescale, or none has"):
         dicom.inspect(path)
 
 
@@ -136,7 +136,7 @@ def test_a_slope_that_is_no_number_is_refused(slope, tmp_path) -> None:
     path = tmp_path / "made.dcm"
     making.write(making.image(making.ramp(), **{**CT, "RescaleSlope": "7" * len(slope)}), path)
     path.write_bytes(path.read_bytes().replace(b"7" * len(slope), slope))
-    with pytest.raises(headers.RefusalError, match="^RescaleSlope "):
+    with pytest.raises(errors.RefusalError, match="^RescaleSlope "):
         dicom.inspect(str(path))
 
 
@@ -250,7 +250,7 @@ def test_samples_of_one_bit(count, tmp_path) -> None:
 def test_rle_of_one_bit_is_refused(tmp_path) -> None:
     made = making.image(making.ramp(high=1, dtype=np.uint8), BitsAllocated=1, BitsStored=1, HighBit=0)
     path = making.compressed(made, [bytes(64)], tmp_path / "made.dcm", uid.RLELossless)
-    with pytest.raises(headers.RefusalError, match="RLE compresses whole bytes. Received: samples of 1 bit"):
+    with pytest.raises(errors.RefusalError, match="RLE compresses whole bytes. Received: samples of 1 bit"):
         dicom.inspect(path)
 
 
@@ -277,7 +277,7 @@ def test_floating_point_pixels_are_finite(value, tmp_path) -> None:
     del made.PixelData
     made.add_new(0x7FE00008, "OF", np.full((6, 8), value, "<f4").tobytes())
     path = making.write(made, tmp_path / "made.dcm")
-    with pytest.raises(headers.RefusalError, match="finite"):
+    with pytest.raises(errors.RefusalError, match="finite"):
         dicom.read(path)
 
 
@@ -332,7 +332,7 @@ def test_a_preamble_that_is_a_program_is_refused(magic, tmp_path) -> None:
     path = tmp_path / "made.dcm"
     making.write(making.image(making.ramp()), path)
     path.write_bytes(magic.ljust(128, b"\x00") + path.read_bytes()[128:])
-    with pytest.raises(headers.RefusalError, match="preamble of this DICOM file is that of a program"):
+    with pytest.raises(errors.RefusalError, match="preamble of this DICOM file is that of a program"):
         dicom.inspect(str(path))
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydicom import pixels as dicom_pixels
 from pydicom import uid
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers import dicom
 from tests.data.dicom import making
 
@@ -43,7 +43,7 @@ def test_a_palette_that_is_cut_short_is_refused(tmp_path) -> None:
     made = making.image(making.ramp(high=255, dtype=np.uint8))
     palette(made, np.zeros((3, 256), int), 16)
     made.GreenPaletteColorLookupTableData = bytes(200)
-    with pytest.raises(headers.RefusalError, match="as many entries as declared, 256. Received: 100"):
+    with pytest.raises(errors.RefusalError, match="as many entries as declared, 256. Received: 100"):
         dicom.inspect(making.write(made, tmp_path / "made.dcm"))
 
 
@@ -67,7 +67,7 @@ def test_a_segmented_palette_is_expanded_as_pydicom_does(tmp_path) -> None:
 )
 def test_segments_that_expand_to_something_else_are_refused(words, tmp_path) -> None:
     path = making.write(segmented(words, 80), tmp_path / "made.dcm")
-    with pytest.raises(headers.RefusalError, match="segmented palette expands to as many entries"):
+    with pytest.raises(errors.RefusalError, match="segmented palette expands to as many entries"):
         dicom.inspect(path)
 
 
@@ -105,11 +105,11 @@ def test_planes_of_colour_are_brought_together(tmp_path) -> None:
 @pytest.mark.parametrize("name", ["CMYK", "ARGB", "HSV", "YBR_PARTIAL_420", "XYB", "JOHN^DOE"])
 def test_other_photometric_interpretations_are_refused(name, tmp_path) -> None:
     made = making.image(np.zeros((6, 8, 3), np.uint8), PhotometricInterpretation=name)
-    with pytest.raises(headers.RefusalError, match="^a photometric interpretation is one of MONOCHROME1, .*YBR_RCT$"):
+    with pytest.raises(errors.RefusalError, match="^a photometric interpretation is one of MONOCHROME1, .*YBR_RCT$"):
         dicom.inspect(making.write(made, tmp_path / "made.dcm"))
 
 
 def test_signed_colours_are_refused(tmp_path) -> None:
     made = making.image(np.zeros((6, 8, 3), np.uint8), PixelRepresentation=1)
-    with pytest.raises(headers.RefusalError, match="colours are unsigned"):
+    with pytest.raises(errors.RefusalError, match="colours are unsigned"):
         dicom.inspect(making.write(made, tmp_path / "made.dcm"))

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers import dicom
 from medkeras.data.readers.dicom import picture
 from tests.data.dicom import bundled_table, making
@@ -116,7 +116,7 @@ def test_a_frame_is_the_same_alone_and_among_all(name) -> None:
 
 
 def test_a_frame_that_is_not_there_is_refused() -> None:
-    with pytest.raises(headers.RefusalError, match="between 0 and 14. Received: 15"):
+    with pytest.raises(errors.RefusalError, match="between 0 and 14. Received: 15"):
         dicom.read(making.bundled("rtdose.dcm"), frame=15)
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydicom import uid
 from pydicom.datadict import tag_for_keyword
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers import dicom
 from medkeras.data.readers.dicom import scan
 from tests.data.dicom import making
@@ -85,7 +85,7 @@ HOSTILE = {
 def refusal(path: str) -> str:
     """Returns the sentence, and fails for a file that takes a second of computing."""
     start = time.process_time()
-    with pytest.raises(headers.RefusalError) as caught:
+    with pytest.raises(errors.RefusalError) as caught:
         dicom.read(path)
     assert time.process_time() - start < 1
     return str(caught.value)
@@ -95,7 +95,7 @@ def most_memory(path: str) -> int:
     """Returns the most bytes that were taken while a file was refused."""
     tracemalloc.start()
     try:
-        with pytest.raises(headers.RefusalError):
+        with pytest.raises(errors.RefusalError):
             dicom.read(path)
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -212,7 +212,7 @@ def test_a_file_that_is_cut_short_is_refused(left, tmp_path) -> None:
 def test_many_frames_are_read_one_by_one_but_not_at_once(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(dicom.reading.picture, "MAX_DECODED", 100)
     path = making.bundled("rtdose.dcm")
-    with pytest.raises(headers.RefusalError, match="frames take at most 100 bytes in memory. Received: 6000"):
+    with pytest.raises(errors.RefusalError, match="frames take at most 100 bytes in memory. Received: 6000"):
         dicom.read(path)
     assert dicom.read(path, frame=14).shape == (10, 10, 1)
 
@@ -228,7 +228,7 @@ def test_mutants_are_read_or_refused(seed, tmp_path) -> None:
     path.write_bytes(data)
     try:
         values = dicom.read(str(path))
-    except headers.RefusalError:
+    except errors.RefusalError:
         return
     facts = dicom.inspect(str(path))
     assert (values.dtype, values.shape[-3:]) == (facts["dtype"], (facts["rows"], facts["columns"], facts["channels"]))
@@ -250,7 +250,7 @@ def test_neither_sentences_nor_notes_nor_logs_hold_the_value_of_an_element(keywo
     caplog.clear()
     try:
         said = dicom.inspect(path)["notes"]
-    except headers.RefusalError as refused:
+    except errors.RefusalError as refused:
         said = [str(refused)]
     assert "SENTINEL" not in " ".join(said) + caplog.text
     assert said or keyword in (*TEXTS, "ImagePositionPatient", "WindowCenter")

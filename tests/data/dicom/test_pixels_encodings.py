@@ -12,7 +12,7 @@ import pytest
 from pydicom import encaps, uid
 from pydicom import pixels as dicom_pixels
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers import dicom
 from tests.data.dicom import making
 
@@ -141,7 +141,7 @@ def test_frames_in_fragments(fragments, table, tmp_path) -> None:
 
 def test_fragments_of_fewer_frames_are_refused(tmp_path) -> None:
     encoded = [LOSSLESS[uid.JPEG2000Lossless](one) for one in frames_of(2)]
-    with pytest.raises(headers.RefusalError, match="hold 3 frames. Received: fragments of 2"):
+    with pytest.raises(errors.RefusalError, match="hold 3 frames. Received: fragments of 2"):
         dicom.inspect(multiframe(tmp_path / "made.dcm", encaps.encapsulate(encoded)))
 
 
@@ -150,14 +150,14 @@ def test_an_offset_table_that_lies_is_refused(offsets, tmp_path) -> None:
     encoded = [LOSSLESS[uid.JPEG2000Lossless](one) for one in frames_of(3)]
     good = encaps.encapsulate(encoded, fragments_per_frame=2)
     path = multiframe(tmp_path / "made.dcm", good[:8] + struct.pack("<3I", *offsets) + good[20:])
-    with pytest.raises(headers.RefusalError, match="offset table of the pixel data is damaged"):
+    with pytest.raises(errors.RefusalError, match="offset table of the pixel data is damaged"):
         dicom.read(path)
 
 
 @pytest.mark.parametrize("syntax", NOT_READ)
 def test_what_is_not_read_is_refused_by_name(syntax, tmp_path) -> None:
     path = making.compressed(making.image(PICTURES["uint8"]), [b"\x00\x00"], tmp_path / "made.dcm", syntax)
-    with pytest.raises(headers.RefusalError, match=f"Received: .*{NOT_READ[syntax]}"):
+    with pytest.raises(errors.RefusalError, match=f"Received: .*{NOT_READ[syntax]}"):
         dicom.inspect(path)
 
 
@@ -166,7 +166,7 @@ def test_a_transfer_syntax_without_a_name_is_refused_by_its_number(tmp_path) -> 
     path = tmp_path / "made.dcm"
     making.compressed(making.image(PICTURES["uint8"]), [b"\x00\x00"], path, known.decode())
     path.write_bytes(path.read_bytes().replace(known, unknown))
-    with pytest.raises(headers.RefusalError, match="Received: 1.2.840.10008.1.2.8.1$"):
+    with pytest.raises(errors.RefusalError, match="Received: 1.2.840.10008.1.2.8.1$"):
         dicom.inspect(str(path))
 
 
@@ -177,7 +177,7 @@ def test_a_frame_that_is_cut_short_is_refused(left, syntax, tmp_path) -> None:
     frame = LOSSLESS[syntax](pixels)
     cut = frame[: int(len(frame) * left)]
     path = making.compressed(making.image(pixels), [cut], tmp_path / "made.dcm", syntax)
-    with pytest.raises(headers.RefusalError):
+    with pytest.raises(errors.RefusalError):
         dicom.read(path)
 
 
@@ -186,14 +186,14 @@ def test_a_frame_that_is_cut_short_is_refused(left, syntax, tmp_path) -> None:
 def test_a_header_that_contradicts_its_frame_is_refused_before_decoding(element, syntax, tmp_path) -> None:
     made = making.image(PICTURES["uint8"], **{element: 4000})
     path = making.compressed(made, [LOSSLESS[syntax](PICTURES["uint8"])], tmp_path / "made.dcm", syntax)
-    with pytest.raises(headers.RefusalError, match="that the data set declares"):
+    with pytest.raises(errors.RefusalError, match="that the data set declares"):
         dicom.inspect(path)
 
 
 def test_a_frame_of_another_kind_than_the_transfer_syntax_is_refused(tmp_path) -> None:
     frame = imagecodecs.jpegls_encode(PICTURES["uint8"])
     path = making.compressed(making.image(PICTURES["uint8"]), [frame], tmp_path / "made.dcm", uid.JPEGBaseline8Bit)
-    with pytest.raises(headers.RefusalError, match="compressed as the transfer syntax says, JPEG Baseline"):
+    with pytest.raises(errors.RefusalError, match="compressed as the transfer syntax says, JPEG Baseline"):
         dicom.inspect(path)
 
 

@@ -1,7 +1,7 @@
 """DICOM images: `inspect` reads what a file says of itself, `read` its pixels as the values that they mean.
 
 Runs in the worker process that opens untrusted files; nothing here imports TensorFlow. Both raise
-`medkeras.data.headers.RefusalError` with one sentence that holds no value of an element that could identify a patient.
+`medkeras.errors.RefusalError` with one sentence that holds no value of an element that could identify a patient.
 """
 
 from medkeras.data.readers.dicom.display import voi

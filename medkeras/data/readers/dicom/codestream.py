@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 
-from medkeras.data import headers
+from medkeras import errors
 
 MAX_SEGMENTS = 4096
 _FRAME = struct.Struct(">BHHB")
@@ -60,7 +60,7 @@ def header(data: bytes) -> Header:
             return _jpeg2000(data, start + 4)
     except (struct.error, IndexError):
         pass
-    raise headers.RefusalError("the header of a compressed frame is damaged")
+    raise errors.RefusalError("the header of a compressed frame is damaged")
 
 
 def _jpeg(data: bytes) -> Header:
@@ -80,7 +80,7 @@ def _jpeg(data: bytes) -> Header:
         if code == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
             adobe = body[11]
         position += 2 + length
-    raise headers.RefusalError("the header of a compressed frame is damaged")
+    raise errors.RefusalError("the header of a compressed frame is damaged")
 
 
 def _frame(code: int, body: bytes, jfif: bool, adobe: int | None) -> Header:
@@ -105,7 +105,7 @@ def _jpeg2000(data: bytes, start: int) -> Header:
     _, right, bottom, left, top, *_, components = _SIZ.unpack_from(data, start + 2)
     sizes = data[start + 38 : start + 38 + 3 * components]
     if len(sizes) < 3 * components or not components:
-        raise headers.RefusalError("the header of a compressed frame is damaged")
+        raise errors.RefusalError("the header of a compressed frame is damaged")
     if len(set(sizes[0::3])) > 1 or set(sizes[1::3]) | set(sizes[2::3]) != {1}:
-        raise headers.RefusalError("the components of a JPEG 2000 frame are alike and not subsampled")
+        raise errors.RefusalError("the components of a JPEG 2000 frame are alike and not subsampled")
     return Header(0x51, bottom - top, right - left, components, (sizes[0] & 0x7F) + 1, bool(sizes[0] & 0x80))

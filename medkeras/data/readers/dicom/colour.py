@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom import pixels as dicom_pixels
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import codestream
 from medkeras.data.readers.dicom import form as forms
 
@@ -32,5 +32,5 @@ def is_ybr(form: forms.Form, frame: codestream.Header | None) -> bool:
 def rgb(samples: np.ndarray) -> np.ndarray:
     """Turns YBR_FULL into RGB, uint8 `[rows, columns, 3]`."""
     if samples.dtype != np.uint8:
-        raise headers.RefusalError("luminance and chrominance have 8 bits a sample")
+        raise errors.RefusalError("luminance and chrominance have 8 bits a sample")
     return dicom_pixels.convert_color_space(samples, "YBR_FULL", "RGB")

@@ -16,7 +16,7 @@ import jpeg_ls
 import numpy as np
 import pydicom.uid
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import codestream, native, rle
 from medkeras.data.readers.dicom import form as forms
 from medkeras.data.readers.dicom import source as sources
@@ -58,7 +58,7 @@ LOSSY = (
 def check(syntax: str) -> None:
     """Refuses a transfer syntax that is not read, by its name."""
     if syntax not in (*NATIVE, RLE, *PROCESSES):
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             "pixels are read uncompressed, deflated, or compressed by RLE, JPEG, JPEG-LS, JPEG 2000 or HTJ2K. "
             f"Received: {sources.syntax_name(syntax)}"
         )
@@ -74,13 +74,13 @@ def frame(data: bytes, syntax: str, form: forms.Form) -> np.ndarray:
         RefusalError: The frame contradicts the data set, or cannot be decoded.
     """
     if _is_bomb(data, form):
-        raise headers.RefusalError(f"a large frame takes at least a byte in {MAX_RATIO}. Received: {len(data)} bytes")
+        raise errors.RefusalError(f"a large frame takes at least a byte in {MAX_RATIO}. Received: {len(data)} bytes")
     if syntax == RLE:
         return native.masked(_decoded(rle.decode, data, form), form)
     found = compare(data, syntax, form)
     samples = _decoded(_DECODERS[found.process], data, form)
     if samples.size != form.rows * form.columns * form.samples:
-        raise headers.RefusalError("a compressed frame does not hold the pixels that it declares")
+        raise errors.RefusalError("a compressed frame does not hold the pixels that it declares")
     return _values(samples.reshape(form.rows, form.columns, form.samples), form, found, lossy=syntax in LOSSY)
 
 
@@ -92,20 +92,20 @@ def compare(data: bytes, syntax: str, form: forms.Form) -> codestream.Header:
     """
     found = codestream.header(data)
     if found.process not in PROCESSES[pydicom.uid.UID(syntax)]:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             f"a frame is compressed as the transfer syntax says, {sources.syntax_name(syntax)}. "
             f"Received: a frame of marker {found.process:02X}"
         )
     if found.process in _JPEG and not _ends(data):
-        raise headers.RefusalError("a compressed frame ends with its end-of-image marker")
+        raise errors.RefusalError("a compressed frame ends with its end-of-image marker")
     own, declared = (found.rows, found.columns, found.components), (form.rows, form.columns, form.samples)
     if own != declared:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             "a frame has the rows, columns and samples that the data set declares, "
             f"{declared[0]}, {declared[1]} and {declared[2]}. Received: {own[0]}, {own[1]} and {own[2]}"
         )
     if not 1 <= found.precision <= max(form.allocated, 8):
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             f"a compressed sample fits the {form.allocated} bits allocated. Received: {found.precision} bits"
         )
     return found
@@ -131,7 +131,7 @@ def _decoded(decoder: Callable[[bytes, forms.Form], np.ndarray], data: bytes, fo
     except MemoryError:
         raise
     except Exception:
-        raise headers.RefusalError("a compressed frame is damaged: its decoder refuses it") from None
+        raise errors.RefusalError("a compressed frame is damaged: its decoder refuses it") from None
 
 
 def _values(samples: np.ndarray, form: forms.Form, found: codestream.Header, *, lossy: bool) -> np.ndarray:

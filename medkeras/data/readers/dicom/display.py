@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import form as forms
 from medkeras.data.readers.dicom import groups as functional
 from medkeras.data.readers.dicom import tables, tags
@@ -58,7 +58,7 @@ def _lut(owner: pydicom.Dataset, form: forms.Form, notes: list[str]) -> dict[str
         if not found:
             return None
         table = tables.table(found[0], "LUTDescriptor", "LUTData", form.signed)
-    except headers.RefusalError:
+    except errors.RefusalError:
         notes.append("the VOI LUT is damaged and is ignored")
         return None
     data = base64.b64encode(table.entries.astype("<u2").tobytes()).decode("ascii")

@@ -10,6 +10,7 @@ import dataclasses
 
 import pydicom
 
+from medkeras import errors
 from medkeras.data import headers
 from medkeras.data.readers.dicom import scan, tags
 
@@ -94,14 +95,14 @@ def form(dataset: pydicom.Dataset, pixels: scan.Pixels) -> Form:
     )
     _check(made)
     if real and allocated != _FLOAT_BITS[pixels.tag]:
-        raise headers.RefusalError(f"floating-point pixels have {_FLOAT_BITS[pixels.tag]} bits. Received: {allocated}")
+        raise errors.RefusalError(f"floating-point pixels have {_FLOAT_BITS[pixels.tag]} bits. Received: {allocated}")
     return made
 
 
 def _needed(dataset: pydicom.Dataset, keyword: str) -> int:
     found = tags.whole(dataset, keyword)
     if found is None:
-        raise headers.RefusalError(f"a DICOM image states its {keyword}")
+        raise errors.RefusalError(f"a DICOM image states its {keyword}")
     return found
 
 
@@ -110,29 +111,29 @@ def _frames(dataset: pydicom.Dataset) -> int:
     if frames is None:
         return 1
     if not 1 <= frames <= MAX_FRAMES:
-        raise headers.RefusalError(f"a DICOM file holds 1 to {MAX_FRAMES} frames. Received: {frames}")
+        raise errors.RefusalError(f"a DICOM file holds 1 to {MAX_FRAMES} frames. Received: {frames}")
     return frames
 
 
 def _check(made: Form) -> None:
     if made.rows < 1 or made.columns < 1 or made.rows * made.columns > headers.MAX_PIXELS:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             f"a frame has 1 to {headers.MAX_PIXELS} pixels. Received: {made.rows} rows, {made.columns} columns"
         )
     if made.photometric not in SAMPLES:
-        raise headers.RefusalError(f"a photometric interpretation is one of {', '.join(SAMPLES)}")
+        raise errors.RefusalError(f"a photometric interpretation is one of {', '.join(SAMPLES)}")
     if made.samples != SAMPLES[made.photometric]:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             f"{made.photometric} has {SAMPLES[made.photometric]} samples a pixel. Received: {made.samples}"
         )
     if made.allocated not in (1, 8, 16, 32) and not made.real:
-        raise headers.RefusalError(f"BitsAllocated is 1, 8, 16 or 32. Received: {made.allocated}")
+        raise errors.RefusalError(f"BitsAllocated is 1, 8, 16 or 32. Received: {made.allocated}")
     if not 1 <= made.stored <= made.allocated or not made.stored - 1 <= made.high < made.allocated:
-        raise headers.RefusalError(
+        raise errors.RefusalError(
             "stored bits lie within the allocated ones. "
             f"Received: {made.stored} bits up to bit {made.high} of {made.allocated}"
         )
     if made.samples == 3 and made.signed:
-        raise headers.RefusalError("colours are unsigned")
+        raise errors.RefusalError("colours are unsigned")
     if made.samples == 3 and (made.real or made.allocated == 1):
-        raise headers.RefusalError(f"colours are whole numbers of 8, 16 or 32 bits. Received: {made.allocated} bits")
+        raise errors.RefusalError(f"colours are whole numbers of 8, 16 or 32 bits. Received: {made.allocated} bits")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import scan
 from medkeras.data.readers.dicom import source as sources
 
@@ -29,7 +29,7 @@ def fragments(source: sources.Source, frames: int) -> list[list[Span]]:
         RefusalError: The fragments do not make up the frames that the header declares.
     """
     if source.pixels.length is not None:
-        raise headers.RefusalError("compressed pixel data are stored in fragments")
+        raise errors.RefusalError("compressed pixel data are stored in fragments")
     table, *found = [
         (start, length)
         for _, start, length in scan.fragments(source.data, source.pixels.start, source.layout.encoding.little)
@@ -43,7 +43,7 @@ def fragments(source: sources.Source, frames: int) -> list[list[Span]]:
     else:
         groups = _by_marker(source.data, found)
     if len(groups) != frames:
-        raise headers.RefusalError(f"the pixel data hold {frames} frames. Received: fragments of {len(groups)}")
+        raise errors.RefusalError(f"the pixel data hold {frames} frames. Received: fragments of {len(groups)}")
     return groups
 
 
@@ -52,7 +52,7 @@ def _by_table(table: bytes, found: list[Span]) -> list[list[Span]]:
     offsets = struct.unpack(f"<{len(table) // 4}I", table[: len(table) // 4 * 4])
     starts = {start - found[0][0]: number for number, (start, _) in enumerate(found)} if found else {}
     if list(offsets) != sorted(set(offsets)) or not set(offsets) <= set(starts) or offsets[:1] != (0,):
-        raise headers.RefusalError("the offset table of the pixel data is damaged")
+        raise errors.RefusalError("the offset table of the pixel data is damaged")
     numbers = [starts[offset] for offset in offsets]
     return [found[begin:end] for begin, end in itertools.pairwise([*numbers, len(found)])]
 

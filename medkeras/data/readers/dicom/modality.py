@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pydicom
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import form as forms
 from medkeras.data.readers.dicom import groups as functional
 from medkeras.data.readers.dicom import tables, tags
@@ -113,7 +113,7 @@ def _lines(dataset: pydicom.Dataset, form: forms.Form) -> tuple[tuple[Line, ...]
         return (line,) if line else (), tags.text(dataset, "RescaleType"), notes
     lines = [_line(one, notes) if one is not None else None for one in found]
     if None in lines:
-        raise headers.RefusalError("every frame of an enhanced object has a rescale, or none has")
+        raise errors.RefusalError("every frame of an enhanced object has a rescale, or none has")
     kinds = {tags.text(one, "RescaleType") for one in found if one is not None}
     return tuple(line for line in lines if line), kinds.pop() if len(kinds) == 1 else "US", notes
 
@@ -126,9 +126,9 @@ def _line(dataset: pydicom.Dataset, notes: list[str]) -> Line | None:
         notes.append("the rescale slope is missing; 1 is taken, as for every CT")
         slope = [1.0]
     if len(slope) != 1 or len(intercept) != 1:
-        raise headers.RefusalError("RescaleSlope and RescaleIntercept come together, one value each")
+        raise errors.RefusalError("RescaleSlope and RescaleIntercept come together, one value each")
     if not slope[0]:
-        raise headers.RefusalError("RescaleSlope is not zero")
+        raise errors.RefusalError("RescaleSlope is not zero")
     return slope[0], intercept[0]
 
 
@@ -137,7 +137,7 @@ def _range(form: forms.Form, lines: tuple[Line, ...]) -> tuple[float, float]:
         return -math.inf, math.inf
     ends = [slope * end + intercept for slope, intercept in set(lines) for end in (form.lowest, form.highest)]
     if not max(map(abs, ends)) <= np.finfo(np.float32).max:
-        raise headers.RefusalError("rescaled values lie within the range of float32")
+        raise errors.RefusalError("rescaled values lie within the range of float32")
     return min(ends), max(ends)
 
 

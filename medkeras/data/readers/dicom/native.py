@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import form as forms
 from medkeras.data.readers.dicom import source as sources
 
@@ -31,9 +31,9 @@ def check(source: sources.Source, form: forms.Form) -> int:
     needed = math.ceil(frame_bits(form) * form.frames / 8)
     found = min(pixels.length or 0, len(source.data) - pixels.start)
     if found < needed or found < (pixels.length or 0):
-        raise headers.RefusalError(f"the pixel data take {max(needed, pixels.length or 0)} bytes. Received: {found}")
+        raise errors.RefusalError(f"the pixel data take {max(needed, pixels.length or 0)} bytes. Received: {found}")
     if form.photometric == "YBR_FULL_422" and (form.columns % 2 or found >= needed // 2 * 3):
-        raise headers.RefusalError("YBR_FULL_422 has two chrominance samples for two pixels, and even columns")
+        raise errors.RefusalError("YBR_FULL_422 has two chrominance samples for two pixels, and even columns")
     return found - needed
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import tables, tags
 
 _COLOURS = ("Red", "Green", "Blue")
@@ -32,7 +32,7 @@ def palette(dataset: pydicom.Dataset, signed: bool) -> tuple[tables.Table, ...]:
     """
     found = tuple(_colour(dataset, name, signed) for name in _COLOURS)
     if len({one.entries.dtype for one in found}) > 1:
-        raise headers.RefusalError("the three tables of a palette have equal depths")
+        raise errors.RefusalError("the three tables of a palette have equal depths")
     return found
 
 
@@ -51,9 +51,9 @@ def _colour(dataset: pydicom.Dataset, name: str, signed: bool) -> tables.Table:
     try:
         entries = _expanded(words.tolist(), wide=bits > 8, limit=count)
     except IndexError:
-        raise headers.RefusalError(_DAMAGED) from None
+        raise errors.RefusalError(_DAMAGED) from None
     if len(entries) != count:
-        raise headers.RefusalError(_DAMAGED)
+        raise errors.RefusalError(_DAMAGED)
     return tables.Table(first, bits, np.asarray(entries, np.uint8 if bits == 8 else np.uint16))
 
 
@@ -76,7 +76,7 @@ def _segment(words: list[int], position: int, entries: list[int], limit: int) ->
     """Appends the entries of a discrete or linear segment, and returns where the next segment begins."""
     kind, length = words[position], words[position + 1]
     if kind not in (_DISCRETE, _LINEAR) or len(entries) + length > limit or (kind == _LINEAR and not entries):
-        raise headers.RefusalError(_DAMAGED)
+        raise errors.RefusalError(_DAMAGED)
     if kind == _DISCRETE:
         entries.extend(words[position + 2 : position + 2 + length])
         return position + 2 + length

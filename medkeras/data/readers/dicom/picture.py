@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+from medkeras import errors
 from medkeras.data import headers
 from medkeras.data.readers.dicom import codestream, colour, decoders, frames, modality, native, tables, tags
 from medkeras.data.readers.dicom import form as forms
@@ -52,7 +53,7 @@ class Picture:
             return (colour.rgb(stored) if ybr else stored).astype(self.dtype, copy=False)
         values = modality.apply(self.meaning, stored, index)
         if self.form.real and not np.isfinite(values).all():
-            raise headers.RefusalError("pixels are finite numbers that fit float32")
+            raise errors.RefusalError("pixels are finite numbers that fit float32")
         return values if self.padding is None else _without_padding(values, stored, self.padding)
 
     def _stored(self, index: int) -> tuple[np.ndarray, bool]:
@@ -108,7 +109,7 @@ def _checked(source: sources.Source, form: forms.Form) -> tuple[forms.Form, list
     fragments = frames.fragments(source, form.frames)
     if source.transfer_syntax == decoders.RLE:
         if form.allocated == 1:
-            raise headers.RefusalError("RLE compresses whole bytes. Received: samples of 1 bit")
+            raise errors.RefusalError("RLE compresses whole bytes. Received: samples of 1 bit")
         return form, fragments, []
     found = decoders.compare(frames.joined(source, fragments[0]), source.transfer_syntax, form)
     if found.process == 0x51 and found.signed != form.signed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import picture
 from medkeras.data.readers.dicom import source as sources
 
@@ -27,13 +27,13 @@ def read(path: str, frame: int | None = None) -> np.ndarray:
         opened = picture.open_picture(path)
         form = opened.form
         if frame is not None and not 0 <= frame < form.frames:
-            raise headers.RefusalError(f"a frame lies between 0 and {form.frames - 1}. Received: {frame}")
+            raise errors.RefusalError(f"a frame lies between 0 and {form.frames - 1}. Received: {frame}")
         if frame is not None or form.frames == 1:
             return np.ascontiguousarray(opened.frame(frame or 0))
         shape = (form.frames, form.rows, form.columns, opened.channels)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(opened.dtype).itemsize
         if size > picture.MAX_DECODED:
-            raise headers.RefusalError(f"frames take at most {picture.MAX_DECODED} bytes in memory. Received: {size}")
+            raise errors.RefusalError(f"frames take at most {picture.MAX_DECODED} bytes in memory. Received: {size}")
         values = np.empty(shape, opened.dtype)
         for index in range(form.frames):
             values[index] = opened.frame(index)

@@ -19,7 +19,7 @@ import pydicom.encaps
 import pydicom.uid
 from pydicom import pixels as dicom_pixels
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import form as forms
 
 _HEADER = struct.Struct("<16I")
@@ -29,7 +29,7 @@ def decode(data: bytes, form: forms.Form) -> np.ndarray:
     """Decodes one frame into cells of `form.allocated` bits, unsigned, `[rows, columns, samples]`."""
     planes = _planes(data, form)
     if planes is None and len(data) > _longest(form):
-        raise headers.RefusalError("an RLE frame holds no more than its pixels")
+        raise errors.RefusalError("an RLE frame holds no more than its pixels")
     if planes is None:
         return _decode_slowly(data, form)
     size = form.allocated // 8

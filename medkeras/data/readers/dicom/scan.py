@@ -14,7 +14,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 
-from medkeras.data import headers
+from medkeras import errors
 
 # An enhanced object of 2,000 frames holds about 120,000 elements.
 MAX_ELEMENTS = 2**18
@@ -115,11 +115,11 @@ class _Walk:
         """Opens a sequence or an item; one of unknown representation is written implicitly (PS3.5 section 6.2.2)."""
         end = self.size if length == UNDEFINED else self.position + length
         if end > self.size:
-            raise headers.RefusalError("the file ends within a sequence")
+            raise errors.RefusalError("the file ends within a sequence")
         self.open.append((end, self.implicit))
         self.implicit = self.implicit or implicit
         if len(self.open) > 2 * MAX_DEPTH:
-            raise headers.RefusalError(f"DICOM sequences are nested at most {MAX_DEPTH} deep")
+            raise errors.RefusalError(f"DICOM sequences are nested at most {MAX_DEPTH} deep")
 
     def leave(self) -> None:
         """Closes the innermost item or sequence."""
@@ -135,7 +135,7 @@ class _Walk:
         """Passes over a value."""
         self.position += length
         if self.position > self.size:
-            raise headers.RefusalError("the file ends within an element")
+            raise errors.RefusalError("the file ends within an element")
 
 
 def layout(data: Buffer, start: int, declared: Encoding) -> Layout:
@@ -158,11 +158,11 @@ def layout(data: Buffer, start: int, declared: Encoding) -> Layout:
         try:
             tag, kind, length = walk.element()
         except struct.error:
-            raise headers.RefusalError("the file ends within an element") from None
+            raise errors.RefusalError("the file ends within an element") from None
         if tag in _PIXEL_TAGS and not walk.open:
             return Layout(start, begin, walk.encoding, _pixels(walk, tag, kind, length))
         _step(walk, tag, kind, length)
-    raise headers.RefusalError(f"a DICOM header has at most {MAX_ELEMENTS} elements")
+    raise errors.RefusalError(f"a DICOM header has at most {MAX_ELEMENTS} elements")
 
 
 def meta(data: Buffer, start: int) -> tuple[bytes, int]:
@@ -179,12 +179,12 @@ def meta(data: Buffer, start: int) -> tuple[bytes, int]:
         try:
             tag, _, length = walk.element()
         except struct.error:
-            raise headers.RefusalError("the file ends within an element") from None
+            raise errors.RefusalError("the file ends within an element") from None
         value = walk.position
         walk.skip(length)
         if tag == TRANSFER_SYNTAX:
             syntax = data[value : value + min(length, 128)]
-    raise headers.RefusalError(f"the file meta information of a DICOM file has at most {MAX_META} elements")
+    raise errors.RefusalError(f"the file meta information of a DICOM file has at most {MAX_META} elements")
 
 
 def _step(walk: _Walk, tag: int, kind: bytes, length: int) -> None:
@@ -237,13 +237,13 @@ def fragments(data: Buffer, start: int, little: bool) -> Iterator[tuple[int, int
     position = start
     for number in range(MAX_FRAGMENTS):
         if position + 8 > len(data):
-            raise headers.RefusalError("the file ends before its last fragment")
+            raise errors.RefusalError("the file ends before its last fragment")
         group, element, length = unpack(data, position)
         tag = group << 16 | element
         if tag == SEQUENCE_END:
             return
         if tag != ITEM or position + 8 + length > len(data):
-            raise headers.RefusalError("the fragments of the pixel data are damaged")
+            raise errors.RefusalError("the fragments of the pixel data are damaged")
         yield number, position + 8, length
         position += 8 + length
-    raise headers.RefusalError(f"pixel data have at most {MAX_FRAGMENTS} fragments")
+    raise errors.RefusalError(f"pixel data have at most {MAX_FRAGMENTS} fragments")

@@ -16,6 +16,7 @@ import pydicom
 import pydicom.uid
 from pydicom import filereader
 
+from medkeras import errors
 from medkeras.data import headers
 from medkeras.data.readers.dicom import scan
 
@@ -48,9 +49,7 @@ class Source:
     def pixels(self) -> scan.Pixels:
         """Returns where the pixel data lie; raises `RefusalError` where there are none."""
         if self.layout.pixels is None:
-            raise headers.RefusalError(
-                f"a DICOM image has pixel data. Received: {class_name(self.dataset)} without any"
-            )
+            raise errors.RefusalError(f"a DICOM image has pixel data. Received: {class_name(self.dataset)} without any")
         return self.layout.pixels
 
 
@@ -70,22 +69,22 @@ def open_source(path: str) -> Source:
         body, start = _inflate(data, start), 0
     layout = scan.layout(body, start, _declared(syntax))
     if layout.end - layout.start > MAX_HEADER:
-        raise headers.RefusalError(f"a DICOM header has at most {MAX_HEADER} bytes")
+        raise errors.RefusalError(f"a DICOM header has at most {MAX_HEADER} bytes")
     return Source(_parse(body, layout), syntax, body, layout)
 
 
 def _check_preamble(data: scan.Buffer) -> None:
     if data[128:PREAMBLE] != b"DICM":
-        raise headers.RefusalError("a DICOM file has DICM after its preamble of 128 bytes")
+        raise errors.RefusalError("a DICOM file has DICM after its preamble of 128 bytes")
     if data[:8].startswith(_EXECUTABLES):
-        raise headers.RefusalError("the preamble of this DICOM file is that of a program; such files are not opened")
+        raise errors.RefusalError("the preamble of this DICOM file is that of a program; such files are not opened")
 
 
 def _syntax(value: bytes) -> str:
     """Returns the transfer syntax that the file meta information states (PS3.10 section 7.1)."""
     syntax = value.rstrip(b"\x00 ").decode("ascii", "replace")
     if not _UID.fullmatch(syntax):
-        raise headers.RefusalError("a DICOM file names its transfer syntax in the file meta information")
+        raise errors.RefusalError("a DICOM file names its transfer syntax in the file meta information")
     return syntax
 
 
@@ -106,12 +105,12 @@ def _inflate(data: scan.Buffer, start: int) -> bytes:
                 inflated += inflater.decompress(part, _STEP)
                 part = inflater.unconsumed_tail
                 if len(inflated) > MAX_INFLATED:
-                    raise headers.RefusalError(f"a deflated data set is at most {MAX_INFLATED} bytes long")
+                    raise errors.RefusalError(f"a deflated data set is at most {MAX_INFLATED} bytes long")
         inflated += inflater.flush()
     except zlib.error:
-        raise headers.RefusalError("the deflated data set is damaged") from None
+        raise errors.RefusalError("the deflated data set is damaged") from None
     if not inflater.eof:
-        raise headers.RefusalError("a deflated data set is complete")
+        raise errors.RefusalError("a deflated data set is complete")
     return bytes(inflated)
 
 
@@ -120,7 +119,7 @@ def _parse(data: scan.Buffer, layout: scan.Layout) -> pydicom.Dataset:
     try:
         return filereader.read_dataset(header, layout.encoding.implicit, layout.encoding.little)
     except Exception:
-        raise headers.RefusalError("the header of this DICOM file is damaged") from None
+        raise errors.RefusalError("the header of this DICOM file is damaged") from None
 
 
 @contextlib.contextmanager
@@ -132,10 +131,10 @@ def refusing() -> Iterator[None]:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
             yield
-    except (headers.RefusalError, MemoryError, OSError):
+    except (errors.RefusalError, MemoryError, OSError):
         raise
     except Exception:
-        raise headers.RefusalError("this DICOM file is damaged") from None
+        raise errors.RefusalError("this DICOM file is damaged") from None
     finally:
         logger.disabled = was
 

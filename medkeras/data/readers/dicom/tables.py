@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import pydicom
 
-from medkeras.data import headers
+from medkeras import errors
 from medkeras.data.readers.dicom import tags
 
 
@@ -55,10 +55,10 @@ def table(dataset: pydicom.Dataset, descriptor: str, data: str, signed: bool) ->
     count, first, bits = described(dataset, descriptor, signed)
     found = tags.value(dataset, data)
     if found is None:
-        raise headers.RefusalError(f"{descriptor} comes with {data}")
+        raise errors.RefusalError(f"{descriptor} comes with {data}")
     entries = _entries(dataset, found, count, bits)
     if len(entries) != count:
-        raise headers.RefusalError(f"{data} has as many entries as declared, {count}. Received: {len(entries)}")
+        raise errors.RefusalError(f"{data} has as many entries as declared, {count}. Received: {len(entries)}")
     return Table(first, bits, entries.astype(np.uint8 if bits <= 8 else np.uint16))
 
 
@@ -66,10 +66,10 @@ def described(dataset: pydicom.Dataset, descriptor: str, signed: bool) -> tuple[
     """Returns the number of entries, the first value mapped, and the bits of an entry."""
     three = tags.numbers(dataset, descriptor)
     if len(three) != 3 or not all(one.is_integer() for one in three):
-        raise headers.RefusalError(f"{descriptor} has three whole numbers")
+        raise errors.RefusalError(f"{descriptor} has three whole numbers")
     count, first, bits = (int(one) for one in three)
     if not 8 <= bits <= 16:
-        raise headers.RefusalError(f"the entries of a lookup table have 8 to 16 bits. Received: {bits}")
+        raise errors.RefusalError(f"the entries of a lookup table have 8 to 16 bits. Received: {bits}")
     if signed and first > 32767:
         first -= 65536
     return (count & 0xFFFF) or 65536, first, bits

@@ -7,7 +7,7 @@ from typing import Any
 
 import pydicom
 
-from medkeras.data import headers
+from medkeras import errors
 
 
 def value(dataset: pydicom.Dataset, keyword: str) -> Any:
@@ -19,7 +19,7 @@ def value(dataset: pydicom.Dataset, keyword: str) -> Any:
     try:
         found = dataset.get(keyword)
     except Exception:
-        raise headers.RefusalError(f"{keyword} is damaged") from None
+        raise errors.RefusalError(f"{keyword} is damaged") from None
     return None if found is None or (hasattr(found, "__len__") and not len(found)) else found
 
 
@@ -29,7 +29,7 @@ def whole(dataset: pydicom.Dataset, keyword: str) -> int | None:
     if not found:
         return None
     if not found[0].is_integer():
-        raise headers.RefusalError(f"{keyword} is a whole number")
+        raise errors.RefusalError(f"{keyword} is a whole number")
     return int(found[0])
 
 
@@ -41,9 +41,9 @@ def numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
     try:
         many = [float(one) for one in (found if hasattr(found, "__iter__") and not isinstance(found, str) else [found])]
     except (TypeError, ValueError, OverflowError):
-        raise headers.RefusalError(f"{keyword} is a number") from None
+        raise errors.RefusalError(f"{keyword} is a number") from None
     if not all(map(math.isfinite, many)):
-        raise headers.RefusalError(f"{keyword} is a finite number")
+        raise errors.RefusalError(f"{keyword} is a finite number")
     return many
 
 
@@ -51,7 +51,7 @@ def optional_numbers(dataset: pydicom.Dataset, keyword: str) -> list[float]:
     """Returns finite numbers; none where the element is absent, empty or damaged."""
     try:
         return numbers(dataset, keyword)
-    except headers.RefusalError:
+    except errors.RefusalError:
         return []
 
 
@@ -59,7 +59,7 @@ def text(dataset: pydicom.Dataset, keyword: str) -> str:
     """Returns a text, several values joined by a backslash; empty where it is absent or damaged."""
     try:
         found = value(dataset, keyword)
-    except headers.RefusalError:
+    except errors.RefusalError:
         return ""
     if found is None:
         return ""
@@ -73,5 +73,5 @@ def items(dataset: pydicom.Dataset, keyword: str) -> list[pydicom.Dataset]:
     if found is None:
         return []
     if not isinstance(found, pydicom.Sequence):
-        raise headers.RefusalError(f"{keyword} is a sequence")
+        raise errors.RefusalError(f"{keyword} is a sequence")
     return list(found)
