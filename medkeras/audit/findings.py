@@ -80,6 +80,7 @@ class Findings:
             "unreadable": _listed(self.unreadable),
             "unpaired": _listed((each.path, each.reason) for each in self.of_kind("unpaired")),
             "series": _listed((each.path, each.reason) for each in self.of_kind("series")),
+            "identity": _listed((each.path, each.reason) for each in self.of_kind("identity")),
             "masks": _listed((each.path, each.reason) for each in self.of_kind("mask")),
             "exact_duplicates": self.exact.to_json(),
             "near_duplicates": self.near.to_json(),
@@ -138,6 +139,7 @@ def _warnings(found: Findings) -> Iterator[str]:
         ("Files that cannot be read", len(found.unreadable)),
         ("Images without a label or a mask, labels or masks without an image", len(found.of_kind("unpaired"))),
         ("Faults of series of slices", len(found.of_kind("series"))),
+        ("Series that claim to name nobody, and do", len(found.of_kind("identity"))),
         ("Faults of masks", len(found.of_kind("mask"))),
     ):
         if count:

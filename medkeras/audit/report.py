@@ -326,6 +326,7 @@ def _problems(found: findings.Findings) -> str:
         ("Cannot be read", found.unreadable),
         ("Unpaired", [(each.path, each.reason) for each in found.of_kind("unpaired")]),
         ("Series of slices", [(each.path, each.reason) for each in found.of_kind("series")]),
+        ("Names behind a claim of having none", [(each.path, each.reason) for each in found.of_kind("identity")]),
         ("Masks", [(each.path, each.reason) for each in found.of_kind("mask")]),
     ):
         if rows:

@@ -214,7 +214,7 @@ def _false_claims(found: Found) -> Iterator[cases.Problem]:
         claims = [found.files[name]["identity_removed"] and found.files[name]["names_patient"] for name in names]
         if any(claims):
             reason = f"{sum(claims)} of {len(names)} files say that the patient's identity was removed, and hold a name"
-            yield cases.Problem(str((found.root / names[0]).parent), "series", reason)
+            yield cases.Problem(str((found.root / names[0]).parent), "identity", reason)
 
 
 def _facts_for_labels(name: str, case_id: str, facts: Mapping[str, Any]) -> dict[str, str]:
@@ -237,7 +237,16 @@ def _slices(found: Found) -> tuple[Any, ...]:
             case_id = name if frame is None else f"{name}#{frame}"
             case = cases.Case(case_id, path, found.patients[name] or case_id, frame=frame)
             items.append(labelling.Item(case, (_facts_for_labels(case_id, case_id, facts),)))
-    return items, DicomImages(headers_of), (), ()
+    return items, DicomImages(headers_of), tuple(_faults(found)), ()
+
+
+def _faults(found: Found) -> Iterator[cases.Problem]:
+    """Reports what is wrong with series whose images all say where they lie, though no volume is asked for."""
+    for place, names in _series(found).items():
+        planes = [one for name in names for one in _planes(found, name)]
+        if len(planes) > 1 and all(one.position and one.orientation for one in planes):
+            _, sentences = series.arrange(planes)
+            yield from (cases.Problem(str(found.root / place), "series", sentence) for sentence in sentences)
 
 
 def _volumes(found: Found, spacing: volume.Spacing | None) -> tuple[Any, ...]:

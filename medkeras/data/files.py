@@ -93,7 +93,7 @@ def _native(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:
     try:
         with headers.open_regular(path) as file:
             contents = file.read()
-        pixels = decode.decode_bytes(tf.constant(contents), channels, header.dtype).numpy()
+        pixels = _decoded(tf.constant(contents), header, channels).numpy()
     except errors.RefusalError as refusal:
         raise errors.BadInputError(path, str(refusal)) from None
     except (MemoryError, tf.errors.ResourceExhaustedError):
@@ -105,6 +105,12 @@ def _native(path: str, header: cases.ImageHeader, channels: int) -> np.ndarray:
     if pixels.shape[:2] != (header.height, header.width):
         raise errors.BadInputError(path, "the image data do not fit their header")
     return pixels
+
+
+def _decoded(contents: tf.Tensor, header: cases.ImageHeader, channels: int) -> tf.Tensor:
+    if header.plain and header.channels <= channels:
+        return decode.decode_plain(contents, channels)
+    return decode.decode_bytes(contents, channels, header.dtype)
 
 
 def _damage(contents: bytes) -> str:

@@ -115,7 +115,7 @@ def find(place: str) -> Found:
     """Finds images and masks by their names.
 
     Raises:
-        DataError: There is no such place, or no NIfTI file in it.
+        DataError: There is no such place, no NIfTI file in it, or one both as .nii and as .nii.gz.
     """
     root = pathlib.Path(place)
     if not root.exists():
@@ -124,24 +124,32 @@ def find(place: str) -> Found:
         return Found({_stem(root.name): root}, root.parent)
     for images, mask_folder in MASK_FOLDERS:
         if (root / images).is_dir() and (root / mask_folder).is_dir():
-            found = _paired(paths_below(root / images), paths_below(root / mask_folder), root)
+            found = _paired(_named(root / images), _named(root / mask_folder), root)
             break
     else:
-        found = _beside(paths_below(root), root)
+        found = _beside(_named(root), root)
     if not found.images:
         raise errors.DataError(f"nifti: needs a folder with .nii or .nii.gz. Received: {errors.printable(place)!r}")
     return found
 
 
-def paths_below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the files that are NIfTI by their names, hidden ones and linked folders left aside."""
-    found = {}
+def paths_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields the files that are NIfTI by their names, sorted; hidden ones and linked folders are left aside."""
     for directory, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                path = pathlib.Path(directory, name)
-                found[_stem(path.relative_to(folder).as_posix())] = path
+                yield pathlib.Path(directory, name)
+
+
+def _named(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the NIfTI files below a folder by their names from it, without extensions."""
+    found: dict[str, pathlib.Path] = {}
+    for path in paths_below(folder):
+        other = found.setdefault(_stem(path.relative_to(folder).as_posix()), path)
+        if other != path:
+            pair = f"{errors.printable(other)!r} and {errors.printable(path.name)!r}"
+            raise errors.DataError(f"nifti: needs each volume once, compressed or not. Received: {pair}")
     return found
 
 

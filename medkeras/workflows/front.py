@@ -64,10 +64,10 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
 def answer(values: flags.FlagValues, modes: Mapping[str, Mode]) -> int:
     """Runs the mode that the flags ask for and returns the exit code."""
     logging.set_verbosity(logging.ERROR)
-    mode = values["mode"].value
+    mode = values["mode"].value or ""
     try:
         if mode not in modes:
-            raise errors.ConfigError(errors.unknown("mode", mode or "", modes))
+            raise errors.ConfigError(errors.unknown("mode", mode, modes))
         _refuse_unused(values, mode, modes)
         result = modes[mode]()
     except errors.UserError as error:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from medkeras import config, errors
 from medkeras.data import cases, dicom, files, folder, labelling, nifti
 
-_UNANSWERED = ("unreadable", "series")
+# What a question is asked for though no case could be made of it, for it to be answered with the reason.
+_UNANSWERED = {"slices": ("unreadable",), "volumes": ("unreadable", "series")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +66,13 @@ def _expand(given: str, settings: config.DataConfig) -> Iterator[Question]:
     if os.path.isdir(given):
         yield from map(_file, map(str, folder.image_paths(given)))
         if any(dicom.paths_below(given)):
-            yield from _medical(dicom.read(given, settings))
-        if nifti.paths_below(pathlib.Path(given)):
-            yield from _medical(nifti.read(given, settings))
+            yield from _medical(dicom.read(given, settings), settings.view)
+        if any(nifti.paths_below(pathlib.Path(given))):
+            yield from _medical(nifti.read(given, settings), settings.view)
     elif os.path.isfile(given) and dicom.is_dicom(pathlib.Path(given)):
-        yield from _medical(dicom.read(given, settings))
+        yield from _medical(dicom.read(given, settings), settings.view)
     elif os.path.isfile(given) and given.lower().endswith(nifti.EXTENSIONS):
-        yield from _medical(nifti.read(given, settings))
+        yield from _medical(nifti.read(given, settings), settings.view)
     else:
         yield _file(given)
 
@@ -80,13 +81,13 @@ def _file(path: str) -> Question:
     return Question(path, cases.Case(case_id=path, path=path, patient_id=""), files.FileImages())
 
 
-def _medical(data: labelling.Unlabelled) -> Iterator[Question]:
+def _medical(data: labelling.Unlabelled, view: str) -> Iterator[Question]:
     """Asks for every case, and for each file and series that none could be made of."""
     for item in data.items:
         case = item.case
         yield Question(case.path if case.frame is None else f"{case.path}#{case.frame}", case, data.images)
     answered = {item.case.path for item in data.items}
     for problem in data.problems:
-        if problem.path not in answered and problem.kind in _UNANSWERED:
+        if problem.path not in answered and problem.kind in _UNANSWERED[view]:
             case = cases.Case(case_id=problem.path, path=problem.path, patient_id="")
             yield Question(problem.path, case, None, problem.reason)

@@ -342,7 +342,7 @@ def test_a_volume_canvas_is_its_settings():
 
 
 def test_planes_of_a_volume_are_resized_as_images_are():
-    volume = RNG.normal(size=(2, 3, 7, 9, 1)).astype(np.float32)
+    volume = np.abs(RNG.normal(size=(2, 3, 7, 9, 1))).astype(np.float32)
     for mode in canvas.MODES:
         planes = canvas.Canvas((5, 5), mode=mode)(volume.reshape(6, 7, 9, 1)).numpy()
         np.testing.assert_array_equal(canvas.Canvas((3, 5, 5), mode=mode)(volume), planes.reshape(2, 3, 5, 5, 1))
@@ -378,3 +378,10 @@ def test_hippocampi_lie_as_hippocampi_do(real_data):
         front, back = (np.argwhere(drawn == level).mean(axis=0) for level in (1, 2))
         assert front[0] < back[0], "D runs from inferior to superior"
         assert front[1] < back[1], "H runs from anterior to posterior"
+
+
+def test_a_volume_that_is_there_twice_is_refused_and_not_lost(tmp_path) -> None:
+    for ending in (".nii", ".nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4)), tmp_path / f"3{ending}")
+    with pytest.raises(errors.DataError, match=r"each volume once, .* Received: '.*3\.nii' and '3\.nii\.gz'"):
+        nifti.find(str(tmp_path))

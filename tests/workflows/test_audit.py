@@ -20,7 +20,8 @@ from tests.audit import scenes
 ROOT = pathlib.Path(__file__).parents[2]
 KEYS = {
     *("format", "medkeras", "data", "cases", "classes", "fingerprint", "invalidating", "warnings", "notes"),
-    *("unreadable", "unpaired", "series", "masks", "exact_duplicates", "near_duplicates", "patients_across_splits"),
+    *("unreadable", "unpaired", "series", "identity", "masks"),
+    *("exact_duplicates", "near_duplicates", "patients_across_splits"),
     *("shortcuts", "shortcut_details", "suspects", "counts", "seed", "settings"),
 }
 

@@ -237,3 +237,6 @@ def test_faults_name_the_series_by_its_folder(tmp_path) -> None:
     (problem,) = case_set.problems
     assert (problem.path, problem.kind) == (str(tmp_path / "gap"), "series")
     assert "007" not in problem.reason
+    images = dicom.load(str(tmp_path), config.DataConfig())
+    assert len(images.cases) == len(HEIGHTS) + 4
+    assert images.problems == case_set.problems
