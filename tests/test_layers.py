@@ -19,12 +19,13 @@ PACKAGE = ROOT / "medkeras"
 ALLOWED = {
     "version": (),
     "errors": (),
+    "guard": ("errors",),
     "config": ("errors",),
     "preprocessing": ("errors", "config"),
     "models": ("errors", "config"),
     # The canvas is the one exception among neighbours: one resize, in tf.data and in the model's graph.
     "privacy": ("version", "errors"),
-    "data": ("errors", "config", "preprocessing.canvas", "privacy.pseudonyms"),
+    "data": ("errors", "guard", "config", "preprocessing.canvas", "privacy.pseudonyms"),
     "training": ("errors", "config", "data", "preprocessing", "models"),
     "evaluation": ("errors",),
     "audit": ("version", "errors", "config", "data", "evaluation"),
@@ -32,7 +33,7 @@ ALLOWED = {
     "explain": ("errors",),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain"),
     "workflows": (
-        *("version", "errors", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks"),
+        *("version", "errors", "guard", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks"),
         *("explain", "export", "audit", "privacy"),
     ),
 }

@@ -1,4 +1,4 @@
-"""The process that decodes untrusted files: started and watched by `guard`, it never loads TensorFlow.
+"""The process that opens untrusted files: started and watched by `process`, it never loads TensorFlow.
 
 Requests come by standard input and replies go by standard output, each a `FRAME` with the lengths of what follows: a
 JSON object, then the bytes of an array. The worker ends with its input, and by an alarm of its own where a decoder
@@ -24,15 +24,12 @@ import numpy as np
 from medkeras import errors
 
 FRAME = struct.Struct("<IQ")
-# What the worker may hold at its peak, itself and its libraries included; decoders that are loaded late add a little.
-MEMORY = 900 * 2**20
 # A worker that keeps so much after a file is replaced, for the next file would find too little.
 KEPT = 256 * 2**20
 # What the alarms of `_set_alarms` kill a worker with, whatever its decoder is about.
 TOO_SLOW = (-signal.SIGPROF, -signal.SIGALRM)
 DTYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float32", "float64")
 
-_TOO_LARGE = {"refusal": "decoding the file takes more memory than the 1 GB that a file may", "large": True}
 _STATM = "/proc/self/statm"
 
 
@@ -40,15 +37,15 @@ def main() -> None:
     """Answers requests until the input ends."""
     requests, replies = _own_pipes()
     _protect()
-    kept = _cap_memory()
+    kept = 0
     while (request := _receive(requests)) is not None:
         if "load" in request:
             _send(replies, _load(request["load"]))
-            kept = _cap_memory()
+            kept = _cap_memory(request["memory"])
         else:
-            _set_alarms(request["deadline"], request["patience"])
+            _set_alarms(**request["limits"])
             reply, array = _answer(request)
-            _set_alarms(0, 0)
+            _set_alarms(processor=0, wall=0)
             _send(replies, reply | {"retire": _pages()[2] - kept > KEPT}, array)
             del reply, array
         # Objects that refer to each other may hold the pixels of the last file; the parent is at work meanwhile.
@@ -70,14 +67,14 @@ def _protect() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _set_alarms(processor: float, wall: float) -> None:
+def _set_alarms(*, processor: float, wall: float) -> None:
     """Ends this process after so many seconds, unless they are set to 0 before."""
     signal.setitimer(signal.ITIMER_PROF, processor)
     signal.setitimer(signal.ITIMER_REAL, wall)
 
 
-def _cap_memory() -> int:
-    """Allows what is left of `MEMORY` beyond what is resident; returns the bytes of data in use.
+def _cap_memory(memory: int) -> int:
+    """Allows what is left of `memory` beyond what is resident; returns the bytes of data in use.
 
     Address space that is mapped and never touched, as libraries do, does not count against the file.
     """
@@ -86,7 +83,7 @@ def _cap_memory() -> int:
     size, resident, data = _pages()
     if size:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (size - resident + MEMORY, hard))
+        resource.setrlimit(resource.RLIMIT_AS, (size - resident + memory, hard))
     return data
 
 
@@ -102,23 +99,25 @@ def _pages() -> tuple[int, int, int]:
 
 
 @functools.cache
-def _reader(module: str) -> ModuleType:
-    return importlib.import_module(module)
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(name)
 
 
-def _load(module: str) -> dict[str, Any]:
+def _load(name: str) -> dict[str, Any]:
     try:
-        _reader(module)
+        _module(name)
     except Exception as error:
         return {"fault": f"{type(error).__name__}: {error}"}
     return {}
 
 
 def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]:
-    """Inspects or reads one file; whatever goes wrong becomes one sentence."""
-    task = getattr(_reader(request["module"]), request["task"])
+    """Calls the function that is asked for; whatever goes wrong becomes one sentence."""
+    function = getattr(_module(request["module"]), request["function"])
+    sentences = request["sentences"]
+    too_large = {"refusal": sentences["large"], "large": True}
     try:
-        result = task(request["path"], **request["options"])
+        result = function(request["path"], **request["options"])
         if isinstance(result, np.ndarray):
             return _described(result)
         json.dumps(result)
@@ -126,22 +125,22 @@ def _answer(request: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None]
     except errors.RefusalError as refusal:
         return {"refusal": str(refusal)}, None
     except MemoryError:
-        return _TOO_LARGE, None
+        return too_large, None
     except OSError as error:
         if error.errno == errno.ENOMEM:
-            return _TOO_LARGE, None
+            return too_large, None
         # Libraries raise OSError of their own, without a number and with a text that may quote the file.
-        reason = f"the file cannot be read ({os.strerror(error.errno)})" if error.errno else request["damage"]
+        reason = f"the file cannot be read ({os.strerror(error.errno)})" if error.errno else sentences["damaged"]
         return {"refusal": reason}, None
     # Not Exception alone: decoders written in Rust panic with a BaseException.
     except BaseException:
-        return {"refusal": request["damage"]}, None
+        return {"refusal": sentences["damaged"]}, None
 
 
 def _described(array: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     if array.dtype.name not in DTYPES:
-        raise errors.RefusalError(f"pixels are whole or floating-point numbers. Received: {array.dtype}")
+        raise errors.RefusalError(f"values are whole or floating-point numbers. Received: {array.dtype}")
     return {"dtype": array.dtype.name, "shape": array.shape}, array
 
 
@@ -166,9 +165,9 @@ def _take(pipe: int, count: int) -> bytes | None:
 
 def _send(pipe: int, reply: dict[str, Any], array: np.ndarray | None = None) -> None:
     body = json.dumps(reply).encode("ascii")
-    pixels = memoryview(b"") if array is None else array.reshape(-1).view(np.uint8).data
-    _write(pipe, memoryview(FRAME.pack(len(body), len(pixels)) + body))
-    _write(pipe, pixels)
+    values = memoryview(b"") if array is None else array.reshape(-1).view(np.uint8).data
+    _write(pipe, memoryview(FRAME.pack(len(body), len(values)) + body))
+    _write(pipe, values)
 
 
 def _write(pipe: int, data: memoryview) -> None:

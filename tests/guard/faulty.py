@@ -1,4 +1,4 @@
-"""A reader that does to its worker what the worst decoder might."""
+"""Functions that do to their worker what the worst decoder might."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Panic(BaseException):
     """As a decoder written in Rust raises it."""
 
 
-def inspect(path: str, how: str = "facts") -> Any:
+def inspect(path: str, how: str = "facts", key: str = "") -> Any:
     return _DEEDS[how](path)
 
 
@@ -75,6 +75,11 @@ def _facts(path: str) -> Any:
     return {"path": path, "pid": os.getpid(), "heavy": heavy, "spacing": [0.5, float("nan")], "note": "µ\udce9"}
 
 
+def _seen(path: str) -> Any:
+    own = pathlib.Path("/proc/self")
+    return {"arguments": (own / "cmdline").read_text(), "environment": (own / "environ").read_text()}
+
+
 def _wait(path: str) -> Any:
     time.sleep(1)
     return _DEEDS["text"](path)
@@ -82,6 +87,7 @@ def _wait(path: str) -> Any:
 
 _DEEDS = {
     "facts": _facts,
+    "seen": _seen,
     "text": lambda path: {"text": pathlib.Path(path).read_text()},
     "spin": _spin,
     "wait a second": _wait,
