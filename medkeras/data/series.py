@@ -112,6 +112,7 @@ def _close(one: tuple[float, ...] | None, two: tuple[float, ...] | None, toleran
 _ALIKE: tuple[tuple[str, Callable[[Slice, Slice], bool]], ...] = (
     ("size", lambda one, two: _size(one) == _size(two)),
     ("plane", lambda one, two: _close(one.orientation, two.orientation, SAME_DIRECTION)),
+    ("unit", lambda one, two: one.header.units == two.header.units),
     ("pixel spacing", lambda one, two: _close(one.spacing, two.spacing, SAME_SPACING)),
     ("kind of place", lambda one, two: (one.position is None) == (two.position is None)),
 )

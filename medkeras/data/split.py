@@ -64,7 +64,7 @@ def complete(case_set: cases.CaseSet, *, validation: float, test: float, seed: i
     if not case_set.patients_known:
         notes.append(NO_PATIENTS)
     result = case_set.replace_cases(rows, *notes)
-    _refuse_unlearnable(result)
+    refuse_unlearnable(result)
     return result
 
 
@@ -89,6 +89,20 @@ def without_shared_patients(case_set: cases.CaseSet) -> cases.CaseSet:
     patients = len({case.patient_id for case in gone})
     note = f"{len(gone)} cases of {patients} patients who stand in a later split too were left out (data.leakage=drop)."
     return dataclasses.replace(case_set, problems=(*case_set.problems, *problems)).replace_cases(kept, note)
+
+
+def refuse_unlearnable(case_set: cases.CaseSet) -> None:
+    """Refuses splits that hold a class which training does not; raises `DataError`."""
+    present = {
+        split: {label for case in case_set.of_split(split) for label in (case.labels or (case.label,))} - {""}
+        for split in cases.SPLITS
+    }
+    for split in ("validation", "test"):
+        for label in case_set.classes:
+            if label in present[split] and label not in present["train"]:
+                raise errors.DataError(
+                    f"Every class of the {split} split stands in training too. Received: {label!r} in {split} only"
+                )
 
 
 def write_csv(case_set: cases.CaseSet, path: str | os.PathLike[str]) -> None:
@@ -158,16 +172,3 @@ def _refuse_shared_patients(case_set: cases.CaseSet) -> None:
             f"patient; {len(clashes)} cases stand apart from their patient's first one; data.leakage=drop takes such "
             "cases out of training"
         )
-
-
-def _refuse_unlearnable(case_set: cases.CaseSet) -> None:
-    present = {
-        split: {label for case in case_set.of_split(split) for label in (case.labels or (case.label,))} - {""}
-        for split in cases.SPLITS
-    }
-    for split in ("validation", "test"):
-        for label in case_set.classes:
-            if label in present[split] and label not in present["train"]:
-                raise errors.DataError(
-                    f"Every class of the {split} split stands in training too. Received: {label!r} in {split} only"
-                )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medkeras import config, errors
-from medkeras.data import cases, prepare, schemes, split
+from medkeras.data import cases, prepare, schemes
 from medkeras.evaluation import predictions
 from medkeras.export import card
 from medkeras.workflows import failing, fitting, opening, publishing, terminal
@@ -34,8 +34,8 @@ def evaluate(
 ) -> Evaluated:
     """Evaluates the SavedModel on labelled cases and writes `metrics.json`, `predictions.csv` and `report.html`.
 
-    The cases are the data's test split. Data without splits are evaluated whole, unless they are the data that the
-    model was trained on, wherever they lie now: then the test split of that training is carved again.
+    The cases are the data's test split. Data without one are evaluated whole, unless they are the data that the model
+    was trained on, wherever they lie now and whatever was added to them: then the cases that tested it are evaluated.
 
     Seed and batch size are those of the training, so that its own test split gives its own numbers to the last digit.
 
@@ -89,20 +89,30 @@ def _test_cases(opened: opening.Opened, settings: config.Config, key: str | os.P
     given = opened.viewing(settings.data)
     case_set = schemes.read(given, seed=trained["seed"], key=key)
     schemes.refuse_unusable(case_set, given)
-    if not any(case.split == "test" for case in case_set.cases):
-        if not _are_the_trained_ones(case_set, opened):
-            whole = [dataclasses.replace(case, split="test") for case in case_set.cases]
-            return case_set.replace_cases(whole, f"The data hold no test split: all {len(whole)} cases are evaluated.")
-        case_set = split.complete(
-            case_set, validation=trained["data.validation"], test=trained["data.test"], seed=trained["seed"]
+    if any(case.split == "test" for case in case_set.cases):
+        return case_set.replace_cases(case_set.of_split("test"))
+    return _without_split(case_set, opened)
+
+
+def _without_split(case_set: cases.CaseSet, opened: opening.Opened) -> cases.CaseSet:
+    """Returns the cases that tested the model, where they are all here by their names, else all cases.
+
+    They are not carved again: one case more, and the model would be tested on what it was trained on.
+    """
+    names = predictions.read_csv(opened.folder / publishing.PREDICTIONS).case_id
+    tested = {errors.printable(name) for name in names}
+    whole = [dataclasses.replace(case, split="test") for case in case_set.cases]
+    again = [case for case in whole if errors.printable(case.case_id) in tested]
+    if len(again) == len(tested):
+        note = f"The data hold no test split: the {len(again)} cases that tested the model are evaluated again."
+        return case_set.replace_cases(again, note)
+    notes = [f"The data hold no test split: all {len(whole)} cases are evaluated."]
+    if again:
+        notes.append(
+            f"{len(again)} of the {len(tested)} cases that tested the model are here by their names: if it was trained "
+            "on these data, cases of its training are evaluated too."
         )
-    return case_set.replace_cases(case_set.of_split("test"))
-
-
-def _are_the_trained_ones(case_set: cases.CaseSet, opened: opening.Opened) -> bool:
-    """Whether the cases that tested the model are all here, wherever the data lie now."""
-    tested = predictions.read_csv(opened.folder / publishing.PREDICTIONS).case_id
-    return {errors.printable(case.case_id) for case in case_set.cases} >= {errors.printable(name) for name in tested}
+    return case_set.replace_cases(whole, *notes)
 
 
 def _fitting(case_set: cases.CaseSet, opened: opening.Opened) -> cases.CaseSet:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from medkeras import config
+from medkeras import config, errors
 from medkeras.audit import copies, fingerprints, groups, near
-from medkeras.data import cases, order, pipeline, prepare
+from medkeras.data import cases, order, pipeline, prepare, split
 from medkeras.workflows import terminal
 
 NAME = "leakage.json"
@@ -70,7 +70,7 @@ def prepare_checked(
     that have one in test, are left out, and the rest is prepared as though they had never been there.
 
     Raises:
-        UserError: The data cannot be prepared, or nothing is left of a split.
+        UserError: The data cannot be prepared, or nothing is left of a split, or of a class in training.
     """
     data = prepare.prepare(case_set, settings, folder=folder, track=terminal.track)
     patients = sum(problem.kind == "leakage" for problem in case_set.problems)
@@ -80,8 +80,23 @@ def prepare_checked(
     kept, gone = copies.drop_from_training(case_set.cases, found.exact, found.near)
     if gone:
         del data
-        data = prepare.prepare(case_set.replace_cases(kept), settings, folder=folder, track=terminal.track)
+        left = case_set.replace_cases(kept)
+        _refuse_lost(case_set, left)
+        data = prepare.prepare(left, settings, folder=folder, track=terminal.track)
     return data, dataclasses.replace(found, dropped=groups.by_split(gone))
+
+
+def _refuse_lost(before: cases.CaseSet, after: cases.CaseSet) -> None:
+    lost = {case.split for case in before.cases} - {case.split for case in after.cases}
+    if lost:
+        raise errors.DataError(
+            "Every split keeps a case after those with a copy in a later split were left out (data.leakage=drop). "
+            f"Received: {', '.join(sorted(lost))} with such cases only"
+        )
+    try:
+        split.refuse_unlearnable(after)
+    except errors.DataError as error:
+        raise errors.DataError(f"{error}, after data.leakage=drop left copies out") from None
 
 
 def report(found: Leakage, run: pathlib.Path) -> None:

@@ -64,6 +64,21 @@ def test_the_data_of_the_training_are_split_again_wherever_they_lie(fit, tmp_pat
         assert found.metrics == made.published.metrics
 
 
+def test_cases_added_since_put_no_trained_case_into_the_test(fit, tmp_path) -> None:
+    place = unsplit(tmp_path / "scans", count=20)
+    made = fit(tmp_path, data__source=place, train__epochs=1)
+    for label in ("down", "up"):
+        for index in range(7):
+            Image.fromarray(np.full((9, 14), index, np.uint8)).save(tmp_path / "scans" / label / f"a{index}.png")
+    found = run(made.published.folder, place, tmp_path / "more")
+    assert found.metrics == made.published.metrics
+    tested = predictions.read_csv(tmp_path / "more" / "predictions.csv").case_id
+    (tmp_path / "scans" / tested[0]).unlink()
+    assert run(made.published.folder, place, tmp_path / "fewer").metrics["n"] == 53
+    report = (tmp_path / "fewer" / "report.html").read_text(encoding="utf-8")
+    assert "7 of the 8 cases that tested the model are here by their names" in report
+
+
 def test_some_classes_are_enough_and_strangers_are_refused(trained, tmp_path) -> None:
     found = run(trained.published.folder, unsplit(tmp_path / "one", labels=("up",)), tmp_path / "out")
     assert found.metrics["classes"] == ["down", "up"]

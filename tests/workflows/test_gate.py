@@ -74,6 +74,26 @@ def test_training_loses_then_validation_and_never_test(tmp_path) -> None:
     assert written["exact"] == {"groups": 3, "cases": 7, "across_splits": 2, "conflicting_labels": 1}
 
 
+@pytest.mark.parametrize(
+    ("copied", "into", "rule"),
+    [
+        ("a", "train", r"Received: 'a' in validation only, after data.leakage=drop left copies out$"),
+        ("ab", "validation", r"Every split keeps a case after .* Received: validation with such cases only$"),
+    ],
+)
+def test_no_class_and_no_split_is_lost_without_a_word(tmp_path, copied, into, rule) -> None:
+    index = 0
+    for split in ("test", "train", "validation"):
+        for label in "ab":
+            for number in range(2):
+                index += 1
+                path = tmp_path / "scans" / split / label / f"{number}.png"
+                leaks = split == into and label in copied
+                save(path, 1 + number + 2 * (label == "b") if leaks else index)
+    with pytest.raises(errors.DataError, match=rule):
+        checked(f"folder:{tmp_path / 'scans'}", tmp_path, **{"data.leakage": "drop"})
+
+
 def test_clean_data_are_prepared_as_ever(tmp_path, source) -> None:
     data, found = checked(source, tmp_path)
     assert found.sentences == ()

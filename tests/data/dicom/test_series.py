@@ -240,3 +240,14 @@ def test_faults_name_the_series_by_its_folder(tmp_path) -> None:
     images = dicom.load(str(tmp_path), config.DataConfig())
     assert len(images.cases) == len(HEIGHTS) + 4
     assert images.problems == case_set.problems
+
+
+def test_one_stack_has_one_unit() -> None:
+    planes = slices(HEIGHTS)
+    planes[0] = dataclasses.replace(planes[0], header=dataclasses.replace(HEADER, units="HU"))
+    stack, sentences = series.arrange(planes)
+    assert stack is not None
+    assert len(stack.slices) == 5
+    assert sentences == ("1 of 6 images have another unit, as a localiser has, and are left out",)
+    planes[2:] = [dataclasses.replace(one, header=planes[0].header) for one in planes[2:4]] + planes[4:]
+    assert series.arrange(planes)[1] == ("the slices of a volume are of one unit. Received: 2, of [3, 3] images",)
