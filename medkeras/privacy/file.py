@@ -7,6 +7,8 @@ import os
 import pathlib
 import re
 import stat
+from collections.abc import Sequence
+from typing import Any
 
 from medkeras.privacy import containers, dicom, held, jpeg, nifti, png, pseudonyms, tiff, words
 
@@ -61,6 +63,12 @@ def deidentify_file(path: str, target: str, *, relative: str, key: bytes, chosen
     except Exception:
         # The text of such an error may quote the file.
         return Done(kind, reason="the file is damaged")
+
+
+def clean(path: str, *, target: str, relative: str, key: str, chosen: Sequence[str]) -> dict[str, Any]:
+    """Does what `deidentify_file` does, for a worker: takes the key in hexadecimal, and returns `Done` as a dict."""
+    done = deidentify_file(path, target, relative=relative, key=bytes.fromhex(key), chosen=frozenset(chosen))
+    return dataclasses.asdict(done)
 
 
 def _head(path: str) -> bytes:

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 from medkeras import errors, version
-from medkeras.privacy import file, options, pool, pseudonyms, table
+from medkeras.guard import pool, tasks
+from medkeras.privacy import file, options, pseudonyms, table
 from medkeras.workflows import terminal
 
 REPORT = "deidentify.json"
 
 _WORKERS = 2
+# Bytes: a file, its copy, and the libraries.
+_MEMORY = 4 * 2**30
+# Seconds that a file may take, and one more for so many bytes.
+_DEADLINE, _BYTES_A_SECOND = 60.0, 1e7
+_MODULE = file.__name__
+_SENTENCES = tasks.Sentences(
+    damaged="the file is damaged",
+    slow="the file takes too long",
+    died="the file brought its reader down, or used too much memory",
+    large="there is too little memory for the file",
+    full="there is too little memory for the file",
+)
 _PATH_PREFIX = "f"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """One file: where it is, where the new one goes, and its name below the folder that the user named."""
+
+    path: str
+    target: str
+    relative: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,17 +155,46 @@ def _cleaned(
     secret: bytes, chosen: frozenset[str],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     jobs = [
-        pool.Job(str(path.absolute()), str((scratch / str(position)).absolute()), relative)
+        _Job(str(path.absolute()), str((scratch / str(position)).absolute()), relative)
         for position, (path, relative) in enumerate(found)
     ]
-    with pool.workers(secret, sorted(chosen), count=min(_WORKERS, len(jobs))) as clean:
-        answers = terminal.track(clean(jobs), len(jobs), "De-identifying")
-        for position, (job, done) in enumerate(zip(jobs, answers, strict=True)):
+    with _answers(jobs, secret=secret, chosen=chosen) as answers:
+        told = terminal.track(answers, len(jobs), "De-identifying")
+        for position, (job, done) in enumerate(zip(jobs, told, strict=True)):
             name = _placed(job, done, folder) if done.name else _thrown_away(job)
             yield _entry(position, job, done, name=name, secret=secret)
 
 
-def _placed(job: pool.Job, done: file.Done, folder: pathlib.Path) -> str:
+@contextlib.contextmanager
+def _answers(jobs: Sequence[_Job], *, secret: bytes, chosen: frozenset[str]) -> Iterator[Iterator[file.Done]]:
+    """Yields what becomes of each file, in the order of the files; whoever leaves ends what is not done."""
+    with pool.Pool(_WORKERS, memory=_MEMORY) as workers, futures.ThreadPoolExecutor(_WORKERS) as threads:
+        try:
+            yield threads.map(functools.partial(_answer, workers, secret=secret, chosen=chosen), jobs)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            workers.close()
+
+
+def _answer(workers: pool.Pool, job: _Job, *, secret: bytes, chosen: frozenset[str]) -> file.Done:
+    """Cleans one file; whatever happens to its worker, the answer says what became of the file."""
+    arguments = {"target": job.target, "relative": job.relative, "key": secret.hex(), "chosen": sorted(chosen)}
+    task = tasks.Task(_MODULE, file.clean.__name__, job.path, _limits(job.path), _SENTENCES, arguments)
+    try:
+        return file.Done(**workers.facts(task))
+    except errors.RefusalError as refusal:
+        return file.Done("", reason=str(refusal))
+
+
+def _limits(path: str) -> tasks.Limits:
+    size = 0
+    with contextlib.suppress(OSError):
+        size = os.stat(path).st_size
+    seconds = _DEADLINE + size / _BYTES_A_SECOND
+    return tasks.Limits(processor=seconds, wall=seconds)
+
+
+def _placed(job: _Job, done: file.Done, folder: pathlib.Path) -> str:
     """Moves a new file to its place and returns its name; one that another file took gets a number."""
     wanted = pathlib.PurePosixPath(done.name)
     stem, suffix = wanted.name.partition(".")[::2]
@@ -153,12 +207,12 @@ def _placed(job: pool.Job, done: file.Done, folder: pathlib.Path) -> str:
     return name.as_posix()
 
 
-def _thrown_away(job: pool.Job) -> str:
+def _thrown_away(job: _Job) -> str:
     pathlib.Path(job.target).unlink(missing_ok=True)
     return ""
 
 
-def _entry(position: int, job: pool.Job, done: file.Done, *, name: str, secret: bytes) -> dict[str, Any]:
+def _entry(position: int, job: _Job, done: file.Done, *, name: str, secret: bytes) -> dict[str, Any]:
     """Returns what the report says of a file: the hash of its name, and nothing that was in it."""
     return {
         "file": pseudonyms.pseudonym(secret, job.relative, prefix=_PATH_PREFIX),

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import time
 
 import numpy as np
@@ -17,7 +16,7 @@ import pytest
 
 from medkeras import errors
 from medkeras.privacy import options as profile
-from medkeras.privacy import pool
+from medkeras.privacy import pseudonyms
 from medkeras.workflows import deidentify
 from tests.privacy import canaries
 
@@ -170,31 +169,69 @@ def test_every_option_runs_through_the_worker(folder, key, tmp_path) -> None:
     ]
 
 
-def job(path: pathlib.Path, folder: pathlib.Path) -> pool.Job:
-    return pool.Job(str(path), str(folder / "new"), path.name)
+@pytest.fixture
+def fragile(monkeypatch) -> None:
+    monkeypatch.setattr(deidentify, "_MODULE", "tests.privacy.fragile")
 
 
-def test_a_worker_that_dies_is_replaced(folder, tmp_path) -> None:
-    worker = pool.Worker(bytes(32), [])
-    try:
-        assert worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).name
-        os.kill(worker._process.pid, signal.SIGKILL)
-        worker._process.wait()
-        assert "reader down" in worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).reason
-        assert worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).name
-    finally:
-        worker.close()
+def pictures(folder: pathlib.Path, *names: str) -> pathlib.Path:
+    folder.mkdir()
+    for name in names:
+        PIL.Image.fromarray(np.eye(16, dtype=np.uint8)).save(folder / f"{name}.png")
+    return folder
 
 
-def test_a_file_that_takes_too_long_is_held_back(folder, tmp_path) -> None:
-    worker = pool.Worker(bytes(32), [], deadline=0.0)
-    try:
-        begin = time.monotonic()
-        assert "too long" in worker.clean(job(folder / SECRET / "mr.dcm", tmp_path)).reason
-        assert time.monotonic() - begin < 5
-        assert worker._process is None
-    finally:
-        worker.close()
+@pytest.mark.usefixtures("fragile")
+def test_a_file_that_brings_its_worker_down_is_held_back_and_no_other(key, tmp_path) -> None:
+    names = ["a", "fill", "kill", "panic", "slow", "z"]
+    done = deidentify.deidentify([pictures(tmp_path / "in", *names)], output=tmp_path / "out", key=key)
+    assert [entry["reason"] for entry in done.report["files"]] == [
+        *("", "there is too little memory for the file", "the file brought its reader down, or used too much memory"),
+        *("the file is damaged", "", ""),
+    ]
+    secret = key.read_bytes()
+    assert [entry["file"] for entry in done.report["files"]] == [
+        pseudonyms.pseudonym(secret, f"{name}.png", prefix="f") for name in names
+    ]
+    assert [entry["output"] for entry in done.report["files"] if entry["output"]] == [
+        f"{pseudonyms.pseudonym(secret, name, prefix='n')}.png" for name in ("a", "slow", "z")
+    ]
+
+
+@pytest.mark.usefixtures("fragile")
+def test_a_file_that_takes_too_long_is_held_back(key, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(deidentify, "_DEADLINE", 1.0)
+    begin = time.monotonic()
+    done = deidentify.deidentify([pictures(tmp_path / "in", "hang", "z")], output=tmp_path / "out", key=key)
+    assert [entry["reason"] for entry in done.report["files"]] == ["the file takes too long", ""]
+    assert time.monotonic() - begin < 30
+
+
+@pytest.mark.usefixtures("fragile")
+def test_an_interruption_does_not_wait_for_the_files_at_work(key, tmp_path, monkeypatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deidentify, "_placed", interrupted)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        deidentify.deidentify([pictures(tmp_path / "in", "a", "hang", "z")], output=tmp_path / "out", key=key)
+    assert time.monotonic() - begin < 30
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_large_file_may_take_longer(tmp_path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 50_000_000)
+    assert deidentify._limits(str(tmp_path / "large")).wall == 65.0
+    assert deidentify._limits(str(tmp_path / "none")).wall == 60.0
+
+
+def test_a_name_that_is_not_utf_8_reaches_the_worker(key, tmp_path) -> None:
+    place = pictures(tmp_path / "in", "a")
+    os.rename(os.fsencode(place / "a.png"), os.fsencode(place) + b"/\xe9.png")
+    done = deidentify.deidentify([place], output=tmp_path / "out", key=key)
+    assert done.written == 1
 
 
 def test_a_deflate_bomb_is_held_back(tmp_path, key) -> None:
