@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from medkeras import config, errors
 from medkeras.data import cases, labels, split, volume
@@ -122,8 +122,24 @@ def _from_table(data: Unlabelled, table: labels.LabelTable) -> cases.CaseSet:
             *data.notes,
             *_count(len(problems), "cases have no label"),
             *_count(len(unused), "labels have no image"),
+            *_parted(data, kept, table.path.name),
         ),
         problems=(*data.problems, *problems, *unused),
+    )
+
+
+def _parted(data: Unlabelled, kept: Sequence[cases.Case], name: str) -> tuple[str, ...]:
+    """Returns a note where a table makes several patients of one whom the images name."""
+    named = {item.case.case_id: item.case.patient_id for item in data.items}
+    patients: dict[str, set[str]] = collections.defaultdict(set)
+    for case in kept:
+        patients[named[case.case_id]].add(case.patient_id)
+    number = sum(len(members) > 1 for members in patients.values())
+    if not number or not data.patients_known:
+        return ()
+    return (
+        f"{number} patients of the images are several in {errors.printable(name)}, which is believed: where it is "
+        "wrong, a patient may stand in two splits.",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
@@ -22,6 +23,7 @@ KEYS = (
 )
 """Columns that may find an image; of several in one table, the first in this order does."""
 
+_FRAME = re.compile(r"#[0-9]+$")
 _COLUMNS = types.MappingProxyType({name.replace("_", ""): name for name in (*KEYS, "label", "labels", "split")})
 
 
@@ -77,7 +79,7 @@ class LabelTable:
         value = facts.get(self.key, "")
         places = [value]
         if self.key in ("path", "case_id"):
-            places.append(value.rpartition("#")[0])
+            places.append(_FRAME.sub("", value))
         if self.key == "path":
             places.extend(map(str, pathlib.PurePosixPath(value).parents))
         return next((self._rows[place] for place in places if place in self._rows), None)

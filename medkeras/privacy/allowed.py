@@ -83,7 +83,7 @@ AT_THE_TOP = _tags(_PIXELS)
 _DEVICE = _tags(_TECHNICAL)
 _CONTENT = _tags("TextValue")
 # Without meaning when the code that it belongs to was looked up anew.
-_NEVER = _tags("CodingSchemeVersion ContextIdentifier")
+_NEVER = _tags("CodingSchemeVersion ContextIdentifier MappingResource")
 FREE_TERMS = _tags("ContentLabel SelectorCSValue")
 """Coded strings that people choose."""
 LAYERS = _tags("GraphicLayer")

@@ -173,10 +173,12 @@ def test_codes_of_public_schemes_stay_and_local_ones_become_hashes(ct, tmp_path)
         strict=True,
     ):
         item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code
+        item.MappingResource = "SMITH JOHN"
     known, public, local = cleaned(saved(ct, tmp_path), tmp_path).ProcedureCodeSequence
     assert known.CodeMeaning == words.concepts()["DCM", "113100"]
     assert (public.CodeValue, public.CodeMeaning) == ("404684003", "Finding")
     assert (local.CodingSchemeDesignator, local.CodeMeaning) == ("99LOCAL", "CT")
+    assert "MappingResource" not in local
     assert local.CodeValue == pseudonyms.pseudonym(KEY, "99SITE\0SMITH42", prefix="c")[:16]
 
 

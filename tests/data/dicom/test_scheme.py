@@ -110,6 +110,20 @@ def test_several_labels_a_split_and_a_patient_of_the_table(study) -> None:
     assert patients == {"ann": "one", "bob": "one", "cid": "ID-cid", "dan": "two"}
 
 
+def test_a_table_that_parts_a_patient_of_the_images_is_told(study) -> None:
+    write_table(study / "labels.csv", "path,label,patient_id", "ann/0.dcm,x,one", "ann/1.dcm,x,two", "bob,y,three")
+    found = load(study)
+    assert {case.case_id: case.patient_id for case in found.cases}["ann/1.dcm"] == "two"
+    assert found.notes[-1].startswith("1 patients of the images are several in labels.csv, which is believed")
+
+
+def test_a_name_with_a_hash_is_no_frame(study) -> None:
+    for name in ("scan", "scan#1.dcm"):
+        shutil.copy(study / "ann" / "0.dcm", study / "ann" / name)
+    write_table(study / "labels.csv", "path,label", "ann/scan,x", "ann/0.dcm,y")
+    assert {case.case_id: case.label for case in load(study).cases} == {"ann/scan": "x", "ann/0.dcm": "y"}
+
+
 def test_what_has_no_partner_is_told_and_names_nobody(study) -> None:
     table = write_table(study / "labels.csv", "patient_id,label", "ID-ann,x", "ID-bob,y", "ID-gone,x", "ID-cid,y")
     found = load(study)
