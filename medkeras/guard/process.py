@@ -86,9 +86,8 @@ class Process:
     def end(self) -> None:
         """Ends the process, whatever it does."""
         self._process.kill()
-        # Before the pipes are closed: a thread that waits for an answer sees their end first.
-        self._process.wait()
         self._close()
+        self._process.wait()
 
     def forget(self) -> None:
         """Leaves the process to the one that this process was forked from."""
