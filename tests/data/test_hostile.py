@@ -266,7 +266,7 @@ def test_too_little_memory_is_a_sentence(tmp_path, monkeypatch):
     def exhausted(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr(decode, "decode_bytes", exhausted)
+    monkeypatch.setattr(decode, "decode_plain", exhausted)
     reason = refused_pixels(images.write(tmp_path, SOUND["png"]))
     assert reason == "there is too little memory to decode the image"
 
