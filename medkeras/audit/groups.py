@@ -45,7 +45,9 @@ def patients_across_splits(case_set: cases.CaseSet) -> dict[str, list[cases.Case
     owned: dict[str, list[cases.Case]] = {}
     for case in case_set.cases:
         owned.setdefault(case.patient_id, []).append(case)
-    return {patient: members for patient, members in owned.items() if len({case.split for case in members}) > 1}
+    # A case without a split is carved with the training cases of its patient.
+    apart = {patient for patient, members in owned.items() if len({case.split or "train" for case in members}) > 1}
+    return {patient: members for patient, members in owned.items() if patient in apart}
 
 
 def by_split(members: Iterable[cases.Case]) -> dict[str, list[str]]:

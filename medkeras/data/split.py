@@ -14,8 +14,8 @@ from medkeras import errors
 from medkeras.data import cases
 
 NO_PATIENTS = "The data name no patients: every case counts as a patient of its own."
-KEEPS = ("", "train", "validation", "test")
-"""Where cases that belong together stand in two splits, the later one keeps its own."""
+KEEPS = ("train", "validation", "test")
+"""Where cases that belong together stand in two splits, the later one keeps its own; no split counts as training."""
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -77,11 +77,11 @@ def without_shared_patients(case_set: cases.CaseSet) -> cases.CaseSet:
         return case_set
     home: dict[str, str] = {}
     for case in case_set.cases:
-        home[case.patient_id] = max(home.get(case.patient_id, ""), case.split, key=KEEPS.index)
-    gone = [case for case in case_set.cases if case.split != home[case.patient_id]]
+        home[case.patient_id] = max(home.get(case.patient_id, "train"), case.split or "train", key=KEEPS.index)
+    gone = [case for case in case_set.cases if (case.split or "train") != home[case.patient_id]]
     if not gone:
         return case_set
-    kept = [case for case in case_set.cases if case.split == home[case.patient_id]]
+    kept = [case for case in case_set.cases if (case.split or "train") == home[case.patient_id]]
     problems = [
         cases.Problem(case.path, "leakage", f"left out of {case.split or 'training'}: its patient is in "
                       f"{home[case.patient_id]}") for case in gone
@@ -162,7 +162,7 @@ def _refuse_shared_patients(case_set: cases.CaseSet) -> None:
     clashes = []
     for case in case_set.cases:
         other = first.setdefault(case.patient_id, case)
-        if other.split != case.split:
+        if (other.split or "train") != (case.split or "train"):
             clashes.append((other, case))
     if clashes:
         one, two = clashes[0]

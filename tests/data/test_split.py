@@ -68,6 +68,20 @@ def test_a_patient_in_two_splits_is_refused_without_naming_the_patient() -> None
     assert "secret" not in str(caught.value)
 
 
+def test_a_case_without_a_split_goes_with_its_patients_training_cases() -> None:
+    rows = [(f"p{i // 2}", "ab"[i // 2 % 2], ("train", "")[i % 2]) for i in range(80)]
+    rows += [(f"t{i}", "ab"[i % 2], "test") for i in range(8)]
+    kept = split.without_shared_patients(make(rows))
+    assert kept.problems == ()
+    owner = collections.defaultdict(set)
+    for case in carve(kept).cases:
+        owner[case.patient_id].add(case.split)
+    assert len(owner) == 48
+    assert all(len(splits) == 1 for splits in owner.values())
+    apart = split.without_shared_patients(make([*rows, ("t0", "a", "")]))
+    assert [(problem.path, problem.kind) for problem in apart.problems] == [("c88", "leakage")]
+
+
 def test_a_class_of_the_test_split_that_training_lacks_is_refused() -> None:
     rows = [(f"p{i}", "ab"[i % 2], "train") for i in range(40)] + [("z", "c", "test")]
     with pytest.raises(errors.DataError, match="Received: 'c' in test only"):
