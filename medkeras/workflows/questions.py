@@ -64,8 +64,9 @@ def stems(asked: Sequence[Question]) -> dict[str, str]:
 
 def _expand(given: str, settings: config.DataConfig) -> Iterator[Question]:
     if os.path.isdir(given):
-        yield from map(_file, map(str, folder.image_paths(given)))
-        if any(dicom.paths_below(given)):
+        scans = set(dicom.paths_below(given))
+        yield from (_file(str(path)) for path in folder.image_paths(given) if path not in scans)
+        if scans:
             yield from _medical(dicom.read(given, settings), settings.view)
         if any(nifti.paths_below(pathlib.Path(given))):
             yield from _medical(nifti.read(given, settings), settings.view)

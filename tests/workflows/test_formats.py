@@ -14,7 +14,7 @@ from medkeras import config, errors
 from medkeras.data import cases, dicom, nifti, phantom, prepare, schemes
 from medkeras.data.phantom import writers
 from medkeras.export import saved_model
-from medkeras.workflows import evaluate, predict
+from medkeras.workflows import evaluate, predict, questions
 from tests.data.dicom import scans
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -141,6 +141,14 @@ def test_frames_are_answered_one_by_one(from_dicom, tmp_path) -> None:
         expected = served.predict(frame[np.newaxis, ..., np.newaxis])["probabilities"][0]
         np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["cine_0.png", "cine_1.png", "cine_2.png"]
+
+
+def test_dicom_under_the_name_of_a_picture_is_asked_for_once(tmp_path) -> None:
+    scans.write(tmp_path / "a.png")
+    scans.write(tmp_path / "b.dcm")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "c.png")
+    asked = questions.expand([tmp_path], config.DataConfig())
+    assert [pathlib.Path(one.name).name for one in asked] == ["c.png", "a.png", "b.dcm"]
 
 
 def test_a_heatmap_lies_over_the_window_of_the_file(from_dicom, tmp_path) -> None:
