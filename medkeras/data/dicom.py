@@ -158,7 +158,8 @@ def patients_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Returns what names the patient of each file, such that one patient is never taken for two.
 
     That is PatientID; with its issuer where all files of this identifier state one. A file without an identifier
-    is its study's: of the patient whom other files of the study name, else of the study itself.
+    is its study's: of the patient whom other files of the study name, else of the study itself; without a study, its
+    series' likewise.
     """
     issuers: dict[str, set[str]] = collections.defaultdict(set)
     for facts in found.values():
@@ -166,13 +167,12 @@ def patients_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     named = {}
     for name, facts in found.items():
         stated = "" not in issuers[facts["patient_id"]]
-        named[name] = "\\".join((facts["issuer_of_patient_id"], facts["patient_id"])) if stated else facts["patient_id"]
-    of_study = {facts["study_uid"]: named[name] for name, facts in found.items() if facts["patient_id"]}
-    of_study.pop("", None)
-    return {
-        name: named[name] if facts["patient_id"] else of_study.get(facts["study_uid"], facts["study_uid"])
-        for name, facts in found.items()
-    }
+        whole = "\\".join((facts["issuer_of_patient_id"], facts["patient_id"]))
+        named[name] = whole if stated and facts["patient_id"] else facts["patient_id"]
+    for level in ("study_uid", "series_uid"):
+        owners = {facts[level]: named[name] for name, facts in found.items() if named[name] and facts[level]}
+        named |= {name: owners.get(facts[level], facts[level]) for name, facts in found.items() if not named[name]}
+    return named
 
 
 def header_of(facts: Mapping[str, Any]) -> cases.ImageHeader:
@@ -197,9 +197,9 @@ def _look(path: str) -> Mapping[str, Any] | errors.BadInputError:
 def _notes(found: Found) -> Iterator[str]:
     if found.others:
         yield f"{found.others} DICOM files hold no image (reports, presentation states, …) and were left aside."
-    by_study = sum(not facts["patient_id"] and bool(facts["study_uid"]) for facts in found.files.values())
-    if by_study:
-        yield f"{by_study} of {len(found.files)} DICOM files name no patient: those of one study count as one patient."
+    grouped = sum(not facts["patient_id"] and bool(found.patients[name]) for name, facts in found.files.items())
+    if grouped:
+        yield f"{grouped} of {len(found.files)} DICOM files name no patient: those of one study count as one patient."
     nobody = sum(not patient for patient in found.patients.values())
     if nobody:
         yield f"{nobody} of {len(found.files)} DICOM files name neither patient nor study: each counts as a patient."
@@ -235,7 +235,7 @@ def _slices(found: Found) -> tuple[Any, ...]:
         headers_of[path] = header_of(facts)
         for frame in frames_of(facts):
             case_id = name if frame is None else f"{name}#{frame}"
-            case = cases.Case(case_id, path, found.patients[name] or case_id, frame=frame)
+            case = cases.Case(case_id, path, found.patients[name] or name, frame=frame)
             items.append(labelling.Item(case, (_facts_for_labels(case_id, case_id, facts),)))
     return items, DicomImages(headers_of), tuple(_faults(found)), ()
 
@@ -297,7 +297,7 @@ def _series(found: Found) -> dict[str, list[str]]:
     """Returns the names of each series' files, under its folder's name, or its first file's in a shared folder."""
     members = collections.defaultdict(list)
     for name, facts in found.files.items():
-        members[facts["series_uid"] or name].append(name)
+        members[found.patients[name], facts["series_uid"] or name].append(name)
     folders = [{str(pathlib.PurePosixPath(name).parent) for name in names} for names in members.values()]
     shared = collections.Counter(folder for each in folders for folder in each)
     result = {}

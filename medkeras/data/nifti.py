@@ -34,7 +34,7 @@ class Found:
         root: The folder that was asked for, or that holds the file.
         masks: Name of a mask, which is that of its images, to its file.
         owners: Name of an image to the name of its mask, whether there is one or not.
-        problems: Images without a mask where others have one, and masks without an image.
+        problems: Images without a mask where others have one, masks without an image, files that are there twice.
     """
 
     images: Mapping[str, pathlib.Path]
@@ -115,22 +115,23 @@ def find(place: str) -> Found:
     """Finds images and masks by their names.
 
     Raises:
-        DataError: There is no such place, no NIfTI file in it, or one both as .nii and as .nii.gz.
+        DataError: There is no such place, or no NIfTI file in it.
     """
     root = pathlib.Path(place)
     if not root.exists():
         raise errors.DataError(f"nifti: needs a folder or a file that exists. Received: {errors.printable(place)!r}")
     if not root.is_dir():
         return Found({_stem(root.name): root}, root.parent)
+    twice: list[cases.Problem] = []
     for images, mask_folder in MASK_FOLDERS:
         if (root / images).is_dir() and (root / mask_folder).is_dir():
-            found = _paired(_named(root / images), _named(root / mask_folder), root)
+            found = _paired(_named(root / images, twice), _named(root / mask_folder, twice), root)
             break
     else:
-        found = _beside(_named(root), root)
+        found = _beside(_named(root, twice), root)
     if not found.images:
         raise errors.DataError(f"nifti: needs a folder with .nii or .nii.gz. Received: {errors.printable(place)!r}")
-    return found
+    return dataclasses.replace(found, problems=(*found.problems, *twice))
 
 
 def paths_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -142,14 +143,14 @@ def paths_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
                 yield pathlib.Path(directory, name)
 
 
-def _named(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the NIfTI files below a folder by their names from it, without extensions."""
+def _named(folder: pathlib.Path, twice: list[cases.Problem]) -> dict[str, pathlib.Path]:
+    """Returns the NIfTI files below a folder by their names from it, without extensions; of two the first."""
     found: dict[str, pathlib.Path] = {}
     for path in paths_below(folder):
         other = found.setdefault(_stem(path.relative_to(folder).as_posix()), path)
         if other != path:
-            pair = f"{errors.printable(other)!r} and {errors.printable(path.name)!r}"
-            raise errors.DataError(f"nifti: needs each volume once, compressed or not. Received: {pair}")
+            reason = f"a volume stands once, compressed or not. Received: {errors.printable(other.name)!r} beside it"
+            twice.append(cases.Problem(str(path), "unreadable", reason))
     return found
 
 

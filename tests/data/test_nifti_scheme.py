@@ -380,8 +380,11 @@ def test_hippocampi_lie_as_hippocampi_do(real_data):
         assert front[1] < back[1], "H runs from anterior to posterior"
 
 
-def test_a_volume_that_is_there_twice_is_refused_and_not_lost(tmp_path) -> None:
+def test_a_volume_that_is_there_twice_is_told_and_not_lost(tmp_path) -> None:
     for ending in (".nii", ".nii.gz"):
         nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.eye(4)), tmp_path / f"3{ending}")
-    with pytest.raises(errors.DataError, match=r"each volume once, .* Received: '.*3\.nii' and '3\.nii\.gz'"):
-        nifti.find(str(tmp_path))
+    found = nifti.find(str(tmp_path))
+    (problem,) = found.problems
+    assert [path.name for path in found.images.values()] == ["3.nii"]
+    assert (pathlib.Path(problem.path).name, problem.kind) == ("3.nii.gz", "unreadable")
+    assert problem.reason == "a volume stands once, compressed or not. Received: '3.nii' beside it"

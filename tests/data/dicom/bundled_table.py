@@ -46,12 +46,12 @@ def expected(path: str, facts: dict) -> np.ndarray | None:
 
 
 def padded(path: str) -> np.ndarray:
-    """Returns which pixels are padding: `PixelPaddingValue`, and what lies below a negative one."""
+    """Returns which pixels are padding: `PixelPaddingValue`, and in CT what lies below a negative one."""
     made = pydicom.dcmread(path)
     values, value = made.pixel_array, made.get("PixelPaddingValue")
     if value is None:
         return np.zeros((*values.shape, 1), bool)
-    return ((values == value) | (values <= value) & (value < 0))[..., None]
+    return ((values == value) | (values <= value) & (value < 0 and made.Modality == "CT"))[..., None]
 
 
 def names() -> list[str]:

@@ -307,6 +307,21 @@ def test_padding_takes_the_lowest_value_of_the_image(vr, tmp_path) -> None:
     assert "pixels of the padding value take the lowest value of their frame" in dicom.inspect(path)["notes"]
 
 
+def test_a_negative_padding_value_hides_nothing_below_it_but_in_ct(tmp_path) -> None:
+    pixels = np.array([[-300, -2, -1, 0, 100]], np.int16)
+    made = making.image(pixels, Modality="MR")
+    made.add_new("PixelPaddingValue", "SS", -1)
+    values = dicom.read(making.write(made, tmp_path / "made.dcm"))[..., 0]
+    np.testing.assert_array_equal(values, [[-300, -2, -300, 0, 100]])
+
+
+def test_a_padding_value_that_no_sample_can_have_is_passed_over(tmp_path) -> None:
+    pixels = np.array([[0, 2096, 4095]], np.uint16)
+    made = making.image(pixels, BitsStored=12, HighBit=11)
+    made.add_new("PixelPaddingValue", "US", 63536)
+    np.testing.assert_array_equal(dicom.read(making.write(made, tmp_path / "made.dcm"))[..., 0], pixels)
+
+
 def test_a_range_of_padding(tmp_path) -> None:
     pixels = making.ramp(high=1000)
     pixels[0, :3] = 65000, 65500, 65535

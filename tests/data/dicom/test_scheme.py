@@ -257,7 +257,8 @@ def test_a_patient_without_a_name_is_known_by_the_study(tmp_path) -> None:
     for number in range(2):
         scans.write(tmp_path / f"a{number}.dcm", **names("ann", number) | {"PatientID": ""})
         scans.write(tmp_path / f"b{number}.dcm", **names("bob", number))
-        scans.write(tmp_path / f"c{number}.dcm", **names("cid", number) | {"PatientID": None, "StudyInstanceUID": None})
+        nobody = dict.fromkeys(("PatientID", "StudyInstanceUID", "SeriesInstanceUID"))
+        scans.write(tmp_path / f"c{number}.dcm", **names("cid", number) | nobody)
     found = load(tmp_path)
     patients = {case.case_id: case.patient_id for case in found.cases}
     assert patients["a0.dcm"] == patients["a1.dcm"] == scans.uid("study", "ann")
@@ -310,3 +311,29 @@ def test_no_identifier_is_in_a_case_but_the_patients(study) -> None:
     for case in load(study).cases + load(study, view="volumes").cases:
         assert "Doe" not in f"{case.case_id} {case.path}"
         assert "1.2.826" not in case.case_id
+
+
+def test_frames_and_series_without_patient_and_study_never_part(tmp_path) -> None:
+    nobody = {"PatientID": "", "PatientName": "", "StudyInstanceUID": ""}
+    for number in range(2):
+        scans.write(tmp_path / f"{number}.dcm", scans.plain(number), **nobody, SeriesInstanceUID="2.25.1")
+    scans.write(tmp_path / "alone.dcm", scans.plain(3), **nobody, SeriesInstanceUID="")
+    by_file = {case.path: set() for case in load_unlabelled(tmp_path)}
+    for case in load_unlabelled(tmp_path):
+        by_file[case.path].add(case.patient_id)
+    assert list(by_file.values()) == [{"2.25.1"}, {"2.25.1"}, {"alone.dcm"}]
+
+
+def test_two_patients_who_share_a_series_are_two_volumes(tmp_path) -> None:
+    for patient in "ab":
+        for number in range(3):
+            place = [0, 0, number + 3 * (patient == "b")]
+            keys = {"PatientID": patient, "SeriesInstanceUID": "2.25.2", "ImagePositionPatient": place}
+            scans.write(tmp_path / patient / f"{number}.dcm", scans.plain(number), **keys)
+    data = dicom.read(str(tmp_path), config.DataConfig(view="volumes"))
+    assert [(item.case.case_id, item.case.patient_id) for item in data.items] == [("a", "a"), ("b", "b")]
+    assert [data.images.header(item.case).depth for item in data.items] == [3, 3]
+
+
+def load_unlabelled(folder: pathlib.Path) -> list[cases.Case]:
+    return [item.case for item in dicom.read(str(folder), config.DataConfig()).items]

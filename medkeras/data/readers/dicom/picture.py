@@ -129,19 +129,26 @@ def _padding(source: sources.Source, form: forms.Form) -> tuple[int, int] | None
         return None
     limit = tags.whole(source.dataset, "PixelPaddingRangeLimit")
     ends = [_as_stored(one, form) for one in (value, value if limit is None else limit)]
-    return min(ends), max(ends)
+    known = [one for one in ends if one is not None]
+    if len(known) < len(ends):
+        return None
+    # Scanners pad around the round field of a CT with several values below all others, and name the highest.
+    below = max(known) < 0 and tags.text(source.dataset, "Modality") == "CT"
+    return form.lowest if below else min(known), max(known)
 
 
-def _as_stored(value: int, form: forms.Form) -> int:
-    """Returns a value as a stored sample of as many bits; writers mix up signed and unsigned ones."""
-    cut = value & (1 << form.stored) - 1
-    return cut - (1 << form.stored) if form.signed and cut > form.highest else cut
+def _as_stored(value: int, form: forms.Form) -> int | None:
+    """Returns the sample that a value means, written as signed or as unsigned; None where none can be it."""
+    for candidate in (value, value - (1 << form.allocated), value - (1 << form.stored), value + (1 << form.allocated)):
+        if form.lowest <= candidate <= form.highest:
+            return candidate
+    return None
 
 
 def _without_padding(values: np.ndarray, stored: np.ndarray, padding: tuple[int, int]) -> np.ndarray:
-    """Gives padding the lowest value of the other pixels; what lies below a negative padding is padding too."""
+    """Gives padding the lowest value of the other pixels."""
     low, high = padding
-    outside = (stored <= high) & ((stored >= low) | (high < 0))
+    outside = (stored >= low) & (stored <= high)
     if not outside.any() or outside.all():
         return values
     values = values if values.flags.writeable else values.copy()
