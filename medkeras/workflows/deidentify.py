@@ -101,9 +101,14 @@ def deidentify(
     secret = pseudonyms.load_key(key)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".deidentify-", dir=folder) as scratch:
-        entries = list(_cleaned(found, folder, pathlib.Path(scratch), secret=secret, chosen=chosen))
+        ready = pathlib.Path(scratch, "ready")
+        ready.mkdir()
+        entries = list(_cleaned(found, ready, pathlib.Path(scratch), secret=secret, chosen=chosen))
         report = _report(entries, chosen)
-        _publish(json.dumps(report, indent=1).encode("ascii"), pathlib.Path(scratch, REPORT), folder / REPORT)
+        _write(json.dumps(report, indent=1).encode("ascii"), ready / REPORT)
+        # All together at the end: what is interrupted leaves nothing that could be taken for the whole.
+        for entry in sorted(ready.iterdir()):
+            os.replace(entry, folder / entry.name)
     held_back = sum(entry["held_back"] for entry in entries)
     return Deidentified(folder, len(entries) - held_back, held_back, report)
 
@@ -238,9 +243,8 @@ def _report(entries: Sequence[dict[str, Any]], chosen: frozenset[str]) -> dict[s
     }
 
 
-def _publish(contents: bytes, scratch: pathlib.Path, target: pathlib.Path) -> None:
-    with open(scratch, "wb") as written:
+def _write(contents: bytes, target: pathlib.Path) -> None:
+    with open(target, "wb") as written:
         written.write(contents)
         written.flush()
         os.fsync(written.fileno())
-    os.replace(scratch, target)

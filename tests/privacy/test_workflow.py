@@ -248,16 +248,14 @@ def test_a_deflate_bomb_is_held_back(tmp_path, key) -> None:
     assert "deflated" in done.report["files"][0]["reason"]
 
 
-def test_nothing_half_written_is_left(folder, key, tmp_path, monkeypatch) -> None:
+def test_an_interruption_leaves_nothing(folder, key, tmp_path, monkeypatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(deidentify, "_report", interrupted)
     with pytest.raises(KeyboardInterrupt):
         deidentify.deidentify([folder], output=tmp_path / "out", key=key)
-    left = [path.name for path in (tmp_path / "out").iterdir()]
-    assert not [name for name in left if name.startswith(".")]
-    assert "deidentify.json" not in left
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_the_page_lists_every_option_with_its_code() -> None:
