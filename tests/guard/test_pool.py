@@ -222,6 +222,8 @@ def script(body: str, path: str) -> subprocess.Popen[str]:
     """Starts a program that has a pool and the faulty module, in a session of its own."""
     start = (
         "import os, signal, sys, threading, time\n"
+        # A job that a shell started in the background ignores Ctrl-C, and so do its children.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from medkeras import errors\n"
         "from medkeras.guard import pool\n"
         "from tests.guard import asking\n"
