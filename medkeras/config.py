@@ -49,6 +49,11 @@ class DataConfig:
     leakage: str = setting(
         "warn", "copies and patients across splits: warn, or drop them from training", choices=("warn", "drop")
     )
+    metadata: str = setting(
+        "",
+        "csv, dicom, nifti: names, separated by commas, of what is kept of each case for the evaluation by subgroups, "
+        "such as sex,age,site",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +129,70 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is fitted on the validation split after training, and how the test split is judged."""
+
+    calibration: str = setting(
+        "temperature",
+        "what makes the probabilities honest, fitted on validation and part of the exported graph",
+        choices=("none", "temperature", "platt", "isotonic"),
+    )
+    alpha: float = setting(0.1, "share of cases whose prediction set may miss the truth", low=0.001, high=0.5)
+    conformal: str = setting(
+        "marginal",
+        "prediction sets hold the truth over all cases (marginal), or within every class (class)",
+        choices=("marginal", "class"),
+    )
+    risk: float = setting(
+        0.0, "largest error rate among the cases that the model answers; 0: it answers all familiar ones", low=0, high=1
+    )
+    gate: float = setting(0.02, "share of familiar cases that the input gate may call unfamiliar", low=0.0, high=0.2)
+    operating_point: str = setting(
+        "youden", "chosen on validation: none, youden, sensitivity:SHARE, specificity:SHARE, or cost:FN/FP"
+    )
+    prevalence: float = setting(
+        0.0, "prevalence that predictive values are stated for; 0: that of the test split", low=0.0, high=1.0
+    )
+    resamples: int = setting(1000, "bootstrap resamples of patients behind an interval", low=1, high=1000000)
+    interval: str = setting("percentile", "kind of bootstrap interval", choices=("percentile", "bca"))
+    foreign: str = setting(
+        "", "data the model must not know, SPEC separated by commas: how well the input gate tells them is measured"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainConfig:
+    """What the `explain` signature answers with."""
+
+    method: str = setting(
+        "gradcam",
+        "how a heatmap is made",
+        choices=("gradcam", "gradcam++", "integrated_gradients", "occlusion"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """What stands side by side in a comparison."""
+
+    traditional: str = setting(
+        "logistic_regression,svm,random_forest,gradient_boosting", "classifiers over hand-made features; empty: none"
+    )
+    embeddings: str = setting("logistic_regression,svm", "classifiers over frozen pretrained features; empty: none")
+    networks: str = setting("auto", "networks to train, names of medkeras.MODELS separated by commas; empty: none")
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossvalConfig:
+    """How often, and on what parts, a network is trained anew."""
+
+    folds: int = setting(5, "parts of the patients, each the test of one training", low=2, high=100)
+    repeats: int = setting(1, "times the whole is repeated with other parts", low=1, high=100)
+    ensemble: bool = setting(False, "export the mean of the folds' networks as one SavedModel")
+    final: bool = setting(False, "train once more, on all cases")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """All the settings of one run.
 
@@ -139,6 +208,10 @@ class Config:
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    explain: ExplainConfig = dataclasses.field(default_factory=ExplainConfig)
+    compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
+    crossval: CrossvalConfig = dataclasses.field(default_factory=CrossvalConfig)
 
     def override(self, assignments: Iterable[str] | Mapping[str, Any]) -> Config:
         """Returns a copy with settings replaced.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from medkeras import config, errors
@@ -14,20 +14,23 @@ from medkeras.privacy import pseudonyms
 FLAT: Mapping[str, Callable[[str], cases.CaseSet]] = MappingProxyType(
     {
         "folder": folder.load,
-        "csv": table.load,
         "npz": arrays.load_npz,
         "tfds": tfds.load,
     }
 )
 """Schemes that name all there is to know."""
 
-MEDICAL: Mapping[str, Callable[[str, config.DataConfig], cases.CaseSet]] = MappingProxyType(
+DETAILED: Mapping[str, Callable[[str, config.DataConfig], cases.CaseSet]] = MappingProxyType(
     {
+        "csv": table.load,
         "dicom": dicom.load,
         "nifti": nifti.load,
     }
 )
-"""Schemes whose cases depend on settings too: labels, slices or volumes, spacing."""
+"""Schemes whose cases depend on settings too: metadata, labels, slices or volumes, spacing."""
+
+MEDICAL = ("dicom", "nifti")
+"""Schemes whose images may stand without labels."""
 
 
 def load(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] | None = None) -> cases.CaseSet:
@@ -107,9 +110,23 @@ def pseudonymised(case_set: cases.CaseSet, key: bytes) -> cases.CaseSet:
 def _read(settings: config.DataConfig, seed: int) -> cases.CaseSet:
     scheme, _, place = settings.source.partition(":")
     if scheme == "phantom":
-        return phantom.load(seed=seed)
-    if scheme not in (*FLAT, *MEDICAL):
-        raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *FLAT, *MEDICAL]))
+        return _with_metadata(phantom.load(seed=seed), table.metadata_names(settings))
+    if scheme not in (*FLAT, *DETAILED):
+        raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *FLAT, *DETAILED]))
     if not place:
         raise errors.ConfigError(f"Data are written {scheme}:PLACE. Received: {settings.source!r}")
-    return MEDICAL[scheme](place, settings) if scheme in MEDICAL else FLAT[scheme](place)
+    if scheme in DETAILED:
+        return DETAILED[scheme](place, settings)
+    return _with_metadata(FLAT[scheme](place), table.metadata_names(settings))
+
+
+def _with_metadata(case_set: cases.CaseSet, names: Sequence[str]) -> cases.CaseSet:
+    """Returns the set with the metadata that were asked for; raises `ConfigError` where the scheme has none such."""
+    known = [name for name, _ in case_set.cases[0].metadata] if case_set.cases else []
+    for name in names:
+        if name not in known:
+            raise errors.ConfigError(f"data.metadata: {errors.unknown('name', name, known or ['none'])}")
+    return case_set.replace_cases(
+        dataclasses.replace(case, metadata=tuple((name, dict(case.metadata)[name]) for name in names))
+        for case in case_set.cases
+    )

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import difflib
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from medkeras import errors
+from medkeras import config, errors
 from medkeras.data import cases, files, split
 
 SEPARATOR = "|"
 COLUMNS = ("path", "label", "labels", "case_id", "patient_id", "split")
 
 
-def load(place: str) -> cases.CaseSet:
+def load(place: str, settings: config.DataConfig) -> cases.CaseSet:
     """Reads a table of cases.
 
     Columns: `path` (relative to the table's folder, or absolute) and `label`, or `labels` (several, joined by
-    `|`; empty for none); optional `case_id` (else the path), `patient_id`, `split`. Other columns are not read.
+    `|`; empty for none); optional `case_id` (else the path), `patient_id`, `split`, and those that `data.metadata`
+    names. Other columns are not read.
 
     Raises:
         DataError: A column is missing, a path stands in two rows, a split has no known name, a label is empty.
@@ -28,8 +30,12 @@ def load(place: str) -> cases.CaseSet:
     path = pathlib.Path(place)
     rows = read_rows(path)
     multilabel = "labels" in rows[0]
-    _require_columns(path, rows[0], ("path", "labels" if multilabel else "label"))
-    found = tuple(_case(path, number, row, multilabel) for number, row in enumerate(rows, start=2))
+    kept = metadata_names(settings)
+    _require_columns(path, rows[0], ("path", "labels" if multilabel else "label", *kept))
+    found = tuple(
+        dataclasses.replace(_case(path, number, row, multilabel), metadata=metadata_of(row, kept))
+        for number, row in enumerate(rows, start=2)
+    )
     _refuse_repeats(path, found)
     labels = {label for case in found for label in (case.labels if multilabel else (case.label,))}
     return cases.CaseSet(
@@ -40,6 +46,26 @@ def load(place: str) -> cases.CaseSet:
         multilabel=multilabel,
         patients_known="patient_id" in rows[0],
     )
+
+
+def metadata_names(settings: config.DataConfig) -> tuple[str, ...]:
+    """Returns the names in `data.metadata`, in order.
+
+    Raises:
+        ConfigError: A name identifies cases or patients, or says what is to be told.
+    """
+    names = tuple(dict.fromkeys(filter(None, (name.strip() for name in settings.metadata.split(",")))))
+    for name in names:
+        if name in COLUMNS:
+            raise errors.ConfigError(
+                f"data.metadata names what a subgroup may be made of, not the case itself. Received: {name!r}"
+            )
+    return names
+
+
+def metadata_of(row: Mapping[str, str], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Returns names and values of a row's metadata; empty where the row says nothing."""
+    return tuple((name, (row.get(name) or "").strip()) for name in names)
 
 
 def natural_key(text: str) -> tuple[int, float, str]:

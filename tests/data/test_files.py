@@ -98,7 +98,7 @@ def test_a_table_of_many_formats_reaches_the_batch(tmp_path):
         rows.append((f"{number}.bin", "ab"[number // 3 % 2], split))
     with open(tmp_path / "cases.csv", "w", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split"), *rows])
-    case_set = table.load(str(tmp_path / "cases.csv"))
+    case_set = table.load(str(tmp_path / "cases.csv"), config.DataConfig())
     data = prepare.prepare(case_set, config.DataConfig(image_size=16, cache="memory"), folder=tmp_path)
     assert (data.canvas.dtype, data.canvas.channels) == ("uint16", 1)
     assert data.value_range == (0.0, 60_000.0)

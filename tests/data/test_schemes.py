@@ -307,3 +307,25 @@ def test_a_written_table_of_a_phantom_reads_back(tmp_path) -> None:
         csv.writer(file).writerows([("path", "label", "patient_id", "split"), *rows])
     again = load(f"csv:{tmp_path / 'p.csv'}")
     assert [(case.case_id, case.label, case.split) for case in again.cases] == [(r[0], r[1], r[3]) for r in rows]
+
+
+@pytest.mark.parametrize("names", ["sex", "age, sex,,"])
+def test_metadata_that_were_asked_for_go_with_the_case_and_no_other(tmp_path, names):
+    source = table(tmp_path / "t.csv", "path,label,sex,age,name", "a.png,x, F ,61,Jane")
+    (case,) = schemes.read(config.DataConfig(source=source, metadata=names), seed=0).cases
+    assert dict(case.metadata)["sex"] == "F"
+    assert "Jane" not in repr(case)
+
+
+@pytest.mark.parametrize("name", ["patient_id", "sexx", "label"])
+def test_metadata_that_are_none_are_refused(tmp_path, name):
+    source = table(tmp_path / "t.csv", "path,label,sex", "a.png,x,F")
+    with pytest.raises(errors.UserError, match=name):
+        schemes.read(config.DataConfig(source=source, metadata=name), seed=0)
+
+
+def test_the_phantom_knows_sex_and_age():
+    found = schemes.read(config.DataConfig(metadata="sex"), seed=0).cases
+    assert {dict(case.metadata)["sex"] for case in found} == {"F", "M"}
+    with pytest.raises(errors.ConfigError, match="Known: age, sex. Received: 'seks'"):
+        schemes.read(config.DataConfig(metadata="seks"), seed=0)

@@ -107,7 +107,8 @@ def load(
     rows = []
     for one in slices(patients=patients, slices_per_patient=slices_per_patient, image_size=image_size, seed=seed):
         pixels[one.case_id] = one.stored()
-        rows.append(cases.Case(one.case_id, one.case_id, one.patient_id, one.split, one.label))
+        metadata = (("sex", one.sex), ("age", f"{one.age:g}"))
+        rows.append(cases.Case(one.case_id, one.case_id, one.patient_id, one.split, one.label, metadata=metadata))
     note = f"Simulated head scans, {patients} patients, seed {seed}: no substitute for real data."
     return cases.CaseSet(
         "phantom", tuple(rows), patient.CLASSES, arrays.ArrayImages(pixels), patients_known=True, notes=(note,)
