@@ -18,6 +18,7 @@ import numpy as np
 
 from medkeras import config, errors
 from medkeras.data import cases, files, guard, headers, labelling, series, volume
+from medkeras.privacy import patients
 
 EXTENSIONS = (".dcm", ".dicom")
 """A file so named that is no DICOM file is reported; any other is passed over."""
@@ -157,22 +158,16 @@ def is_dicom(path: pathlib.Path) -> bool:
 def patients_of(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Returns what names the patient of each file, such that one patient is never taken for two.
 
-    That is PatientID; with its issuer where all files of this identifier state one. A file without an identifier
-    is its study's: of the patient whom other files of the study name, else of the study itself; without a study, its
-    series' likewise.
+    The rule is that of de-identification, `medkeras.privacy.patients`.
     """
-    issuers: dict[str, set[str]] = collections.defaultdict(set)
-    for facts in found.values():
-        issuers[facts["patient_id"]].add(facts["issuer_of_patient_id"])
-    named = {}
-    for name, facts in found.items():
-        stated = "" not in issuers[facts["patient_id"]]
-        whole = "\\".join((facts["issuer_of_patient_id"], facts["patient_id"]))
-        named[name] = whole if stated and facts["patient_id"] else facts["patient_id"]
-    for level in ("study_uid", "series_uid"):
-        owners = {facts[level]: named[name] for name, facts in found.items() if named[name] and facts[level]}
-        named |= {name: owners.get(facts[level], facts[level]) for name, facts in found.items() if not named[name]}
-    return named
+    return patients.of_files(
+        {
+            name: patients.Identity(
+                facts["patient_id"], facts["issuer_of_patient_id"], facts["study_uid"], facts["series_uid"]
+            )
+            for name, facts in found.items()
+        }
+    )
 
 
 def header_of(facts: Mapping[str, Any]) -> cases.ImageHeader:
