@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from medkeras import config, errors
-from medkeras.data import cases, files, guard, labelling, labels, masks, volume
+from medkeras.data import cases, files, guard, labelling, labels, masks, nnunet, volume
 
 # A pair of headers and voxels (.hdr, .img) is found too, to be refused by name.
 EXTENSIONS = (".nii", ".nii.gz", ".hdr")
 MASK_ENDINGS = ("_labels", "_label", "_seg", "_mask")
-MASK_FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
+MASK_FOLDERS = (("images", "labels"), (nnunet.IMAGES, nnunet.MASKS))
 
 _SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[_/])")
-_CHANNEL = re.compile(r"_\d{4}$")
 _THREADS = 4
 
 
@@ -33,14 +32,17 @@ class Found:
         images: Name to file.
         root: The folder that was asked for, or that holds the file.
         masks: Name of a mask, which is that of its images, to its file.
-        owners: Name of an image to the name of its mask, whether there is one or not.
-        problems: Images without a mask where others have one, masks without an image, files that are there twice.
+        owners: Name of an image to the name of its mask, whether there is one or not; channels of one case share it.
+        channels: Name of an nnU-Net case to the numbers of its channels.
+        problems: Images without a mask where others have one, masks without an image, files that are there twice, cases
+            without a channel that others have.
     """
 
     images: Mapping[str, pathlib.Path]
     root: pathlib.Path
     masks: Mapping[str, pathlib.Path] = dataclasses.field(default_factory=dict)
     owners: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    channels: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     problems: tuple[cases.Problem, ...] = ()
 
 
@@ -52,12 +54,16 @@ class NiftiImages:
         view: `slices`: a case's frame is an axial slice, counted from the lowest, volume by volume; `volumes`: it is a
             volume of a file that holds several.
         spacing: Voxel size in mm that volumes are resampled to; None: as stored.
+        units: What the values mean, which no NIfTI file says: `HU`, or empty for stored values.
     """
 
-    def __init__(self, facts: Mapping[str, Mapping[str, Any]], view: str, spacing: volume.Spacing | None) -> None:
+    def __init__(
+        self, facts: Mapping[str, Mapping[str, Any]], view: str, spacing: volume.Spacing | None, units: str = ""
+    ) -> None:
         self._facts = facts
         self._view = view
         self._spacing = spacing
+        self._units = units
 
     def header(self, case: cases.Case) -> cases.ImageHeader:
         """Returns what the file said of itself when it was found."""
@@ -66,7 +72,7 @@ class NiftiImages:
         if self._spacing:
             shape = volume.resampled_shape(shape, facts["spacing"], self._spacing)
         depth = shape[0] if self._view == "volumes" else 0
-        return cases.ImageHeader(shape[1], shape[2], facts["channels"], facts["dtype"], depth=depth)
+        return cases.ImageHeader(shape[1], shape[2], facts["channels"], facts["dtype"], depth=depth, units=self._units)
 
     def read(self, case: cases.Case, channels: int) -> np.ndarray:
         """Returns `[H, W, channels]` or `[D, H, W, channels]`; raises `BadInputError`."""
@@ -104,7 +110,7 @@ def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
         name=errors.printable(_stem(pathlib.Path(place).resolve().name)).lower().replace(" ", "_"),
         root=found.root,
         items=tuple(_items(found, facts, settings.view)),
-        images=NiftiImages(by_path, settings.view, spacing),
+        images=NiftiImages(by_path, settings.view, spacing, getattr(settings, "units", "")),
         patients_known=True,
         notes=tuple(_notes(found, facts)),
         problems=(*broken, *found.problems, *checked),
@@ -123,12 +129,7 @@ def find(place: str) -> Found:
     if not root.is_dir():
         return Found({_stem(root.name): root}, root.parent)
     twice: list[cases.Problem] = []
-    for images, mask_folder in MASK_FOLDERS:
-        if (root / images).is_dir() and (root / mask_folder).is_dir():
-            found = _paired(_named(root / images, twice), _named(root / mask_folder, twice), root)
-            break
-    else:
-        found = _beside(_named(root, twice), root)
+    found = _laid_out(root, twice)
     if not found.images:
         raise errors.DataError(f"nifti: needs a folder with .nii or .nii.gz. Received: {errors.printable(place)!r}")
     return dataclasses.replace(found, problems=(*found.problems, *twice))
@@ -166,13 +167,12 @@ def _stem(name: str) -> str:
     return name
 
 
-def _paired(images: Mapping[str, pathlib.Path], drawn: Mapping[str, pathlib.Path], root: pathlib.Path) -> Found:
-    owners = {name: name if name in drawn else _CHANNEL.sub("", name) for name in images}
-    alone = [cases.Problem(str(images[name]), "unpaired", "an image without a mask") for name in images]
-    lost = {name: cases.Problem(str(path), "unpaired", "a mask without an image") for name, path in drawn.items()}
-    problems = [one for one, name in zip(alone, images, strict=True) if owners[name] not in drawn]
-    problems += [one for name, one in lost.items() if name not in set(owners.values())]
-    return Found(images, root, drawn, owners, tuple(problems))
+def _laid_out(root: pathlib.Path, twice: list[cases.Problem]) -> Found:
+    for folder, mask_folder in MASK_FOLDERS:
+        # The folder of nnU-Net is known by its name, with masks or without.
+        if (root / folder).is_dir() and ((root / mask_folder).is_dir() or folder == nnunet.IMAGES):
+            return _paired(_named(root / folder, twice), _named(root / mask_folder, twice), root, root / folder)
+    return _beside(_named(root, twice), root)
 
 
 def _beside(found: Mapping[str, pathlib.Path], root: pathlib.Path) -> Found:
@@ -181,7 +181,35 @@ def _beside(found: Mapping[str, pathlib.Path], root: pathlib.Path) -> Found:
     used = {name.removeprefix(of) for name, of in base.items() if of in found}
     drawn = {name: of for name, of in base.items() if name.removeprefix(of) in used}
     images = {name: path for name, path in found.items() if name not in drawn}
-    return _paired(images, {of: found[name] for name, of in drawn.items()}, root) if drawn else Found(found, root)
+    return _paired(images, {of: found[name] for name, of in drawn.items()}, root, root)
+
+
+def _paired(
+    images: Mapping[str, pathlib.Path], drawn: Mapping[str, pathlib.Path], root: pathlib.Path, folder: pathlib.Path
+) -> Found:
+    """Finds the mask of each image, if there are any, and the channels of each case; images lie in `folder`."""
+    channels = nnunet.channels([name for name in images if name not in drawn], folder)
+    owners = {name: _owner(name, drawn, channels) for name in images}
+    problems = [
+        cases.Problem(str(images[name]), "unpaired", "an image without a mask")
+        for name, owner in owners.items()
+        if drawn and owner not in drawn
+    ]
+    problems += [
+        cases.Problem(str(path), "unpaired", "a mask without an image")
+        for name, path in drawn.items()
+        if name not in set(owners.values())
+    ]
+    problems += [
+        cases.Problem(str(images[nnunet.name_of(case, numbers[0])]), "unpaired", sentence)
+        for case, numbers, sentence in nnunet.incomplete(channels)
+    ]
+    return Found(images, root, drawn, owners, channels, tuple(problems))
+
+
+def _owner(name: str, drawn: Mapping[str, pathlib.Path], channels: Mapping[str, tuple[int, ...]]) -> str:
+    case = nnunet.case_of(name)
+    return case if name not in drawn and (case in drawn or case in channels) else name
 
 
 def _inspected(
@@ -225,6 +253,15 @@ def _patient(name: str) -> str:
 
 def _notes(found: Found, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield "NIfTI files name no patients: where a table does not, a file, or a BIDS subject, counts as a patient."
+    several = sum(len(numbers) > 1 for numbers in found.channels.values())
+    if several:
+        yield (
+            f"{several} nnU-Net cases hold several channels: each channel is an image of its own, and those of a case "
+            "are one patient's; no network sees them together."
+        )
+    for name in nnunet.OTHERS:
+        if (found.root / nnunet.IMAGES).is_dir() and (found.root / name).is_dir():
+            yield f"The folder {name} is left aside: nifti: reads it where it is named itself."
     if found.masks:
         yield f"{len(found.masks)} masks were found; they make no classes, which come from a table (data.labels)."
     said = [note for each in facts.values() for note in each["notes"]]

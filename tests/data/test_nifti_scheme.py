@@ -1,5 +1,6 @@
 """`nifti:`: layouts, labels, patients and masks; slices and volumes as far as a batch."""
 
+import dataclasses
 import gzip
 import pathlib
 import shutil
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from medkeras import config, errors
-from medkeras.data import cases, guard, masks, nifti, phantom, pipeline, prepare, store
+from medkeras.data import cases, guard, masks, nifti, nnunet, phantom, pipeline, prepare, store
 from medkeras.preprocessing import canvas
 
 RNG = np.random.default_rng(0)
@@ -155,8 +156,67 @@ def test_channels_of_one_nnunet_case_are_one_patients(tmp_path):
     assert [case.patient_id for case in case_set.cases] == ["x", "x", "y"]
     assert problems(case_set) == {
         ("y_0000.nii.gz", "unpaired", "an image without a mask"),
+        ("y_0000.nii.gz", "unpaired", "a case has the channels that others have, 0000, 0001. Received: 0000"),
         ("z.nii.gz", "unpaired", "a mask without an image"),
     }
+
+
+@pytest.mark.parametrize("layout", ["imagesTr", "named itself", "dataset.json", "names alone"])
+def test_channels_are_one_patients_without_masks_too(tmp_path, layout):
+    folder = {"imagesTr": tmp_path / "imagesTr", "named itself": tmp_path / "imagesTs"}.get(layout, tmp_path)
+    for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
+        put(folder / f"{name}.nii.gz")
+    if layout == "dataset.json":
+        (tmp_path / "dataset.json").write_text("{}")
+    case_set = nifti.load(str(folder if layout == "named itself" else tmp_path), VOLUMES)
+    assert [case.patient_id for case in case_set.cases] == ["x", "x", "y", "y"]
+    assert [case.case_id for case in case_set.cases][:2] == ["x_0000.nii.gz", "x_0001.nii.gz"]
+    assert case_set.classes == ()
+    assert any(note.startswith("2 nnU-Net cases hold several channels: each channel is") for note in case_set.notes)
+    assert case_set.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["case_0000", "case_0001"], {"case": (0, 1)}),
+        (["a/x_0000", "a/y_0000"], {"a/x": (0,), "a/y": (0,)}),
+        ([f"scan_{number:04d}" for number in range(5)], {}),
+        (["amos_0001", "amos_0004"], {}),
+        (["x_0000", "x_0001", "y_0000"], {}),
+        (["x_0000", "y_000"], {}),
+        ([f"x_{number:04d}" for number in (0, 16)], {}),
+        ([], {}),
+    ],
+)
+def test_channels_are_told_from_numbered_patients(tmp_path, names, told):
+    assert nnunet.channels(names, tmp_path) == told
+
+
+def test_numbered_patients_of_a_folder_of_nnunet_stay_apart(tmp_path):
+    for number in (1, 4, 47):
+        put(tmp_path / "imagesTr" / f"amos_{number:04d}.nii.gz")
+    put(tmp_path / "labelsTr" / "amos_0001.nii.gz", values=mask())
+    put(tmp_path / "imagesTs" / "amos_0008.nii.gz")
+    case_set = nifti.load(str(tmp_path), VOLUMES)
+    assert [case.patient_id for case in case_set.cases] == ["amos_0001", "amos_0004", "amos_0047"]
+    assert "The folder imagesTs is left aside: nifti: reads it where it is named itself." in case_set.notes
+
+
+def test_a_table_labels_all_channels_of_a_case(tmp_path):
+    for name in ("x_0000", "x_0001", "y_0000", "y_0001"):
+        put(tmp_path / "imagesTr" / f"{name}.nii.gz")
+    table(tmp_path, "patient_id,label\nx,ill\ny,well\n")
+    found = nifti.load(str(tmp_path), VOLUMES).cases
+    assert [(case.patient_id, case.label) for case in found] == [("x", "ill")] * 2 + [("y", "well")] * 2
+
+
+@pytest.mark.parametrize("settings", [SLICES, VOLUMES], ids=["slices", "volumes"])
+def test_the_user_says_what_the_values_mean(tmp_path, settings):
+    put(tmp_path / "a.nii.gz", values=RNG.integers(-1000, 1000, (4, 5, 3)).astype(np.int16))
+    for units in ("", "HU"):
+        case_set = nifti.load(str(tmp_path), dataclasses.replace(settings, units=units))
+        assert {case_set.images.header(case).units for case in case_set.cases} == {units}
 
 
 def test_a_series_is_a_case_a_volume(tmp_path):
