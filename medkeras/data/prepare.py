@@ -33,6 +33,8 @@ class Prepared:
         canvas: What the images look like in a batch.
         value_range: Lowest and highest stored value: (0, 255) for 8-bit data, else what training holds.
         fingerprint: SHA-256 over every case's name, split, label and pixels.
+        digests: Split name to the BLAKE2b of each canvas, in the order of the split's cases; empty for a canvas of one
+            value, which shows nothing to be known by.
         units: What the values mean: `HU`, or empty for stored values.
         dtypes: The dtypes of the files, the canvas's among them.
         unreadable: One `BadInputError` for each case left out.
@@ -43,6 +45,7 @@ class Prepared:
     canvas: store.Canvas
     value_range: tuple[float, float]
     fingerprint: str
+    digests: Mapping[str, tuple[bytes, ...]]
     units: str = ""
     dtypes: tuple[str, ...] = ()
     unreadable: tuple[errors.BadInputError, ...] = ()
@@ -130,6 +133,7 @@ def _prepared(
         canvas=canvas,
         value_range=(0.0, 255.0) if canvas.dtype == "uint8" else training.value_range,
         fingerprint=_fingerprint(stores, looks),
+        digests={split: _telling(look) for split, look in zip(stores, looks, strict=True)},
         unreadable=unreadable,
     )
 
@@ -228,6 +232,10 @@ def _cache_policy(policy: str, canvas: store.Canvas, count: int) -> str:
         return policy
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return "memory" if canvas.nbytes * count <= MEMORY_SHARE * available else "disk"
+
+
+def _telling(look: store.Look) -> tuple[bytes, ...]:
+    return tuple(b"" if blank else digest for digest, blank in zip(look.digests, look.blank, strict=True))
 
 
 def _fingerprint(stores: dict[str, store.Store], looks: Sequence[store.Look]) -> str:

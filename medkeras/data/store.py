@@ -85,12 +85,14 @@ class Look:
     Attributes:
         count: Images read.
         digests: BLAKE2b of each image's canvas, in order.
+        blank: Whether each canvas holds one value only, in order.
         value_range: Lowest and highest value.
         unreadable: The files that could not be read.
     """
 
     count: int
     digests: tuple[bytes, ...]
+    blank: tuple[bool, ...]
     value_range: tuple[float, float]
     unreadable: tuple[errors.BadInputError, ...]
 
@@ -232,17 +234,20 @@ class _Survey:
     """What a pass sees, in constant memory but for a digest an image."""
 
     def __init__(self) -> None:
-        self._digests: dict[int, bytes] = {}
+        self._seen: dict[int, tuple[bytes, bool]] = {}
         self._low, self._high = np.inf, -np.inf
 
     def add(self, position: int, image: np.ndarray) -> None:
-        self._digests[position] = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
-        self._low, self._high = min(self._low, float(image.min())), max(self._high, float(image.max()))
+        low, high = float(image.min()), float(image.max())
+        self._seen[position] = hashlib.blake2b(image.tobytes(), digest_size=16).digest(), low == high
+        self._low, self._high = min(self._low, low), max(self._high, high)
 
     def look(self, unreadable: tuple[errors.BadInputError, ...]) -> Look:
+        seen = [self._seen[position] for position in sorted(self._seen)]
         return Look(
-            count=len(self._digests),
-            digests=tuple(self._digests[position] for position in sorted(self._digests)),
+            count=len(seen),
+            digests=tuple(digest for digest, _ in seen),
+            blank=tuple(blank for _, blank in seen),
             value_range=(self._low, self._high),
             unreadable=unreadable,
         )

@@ -10,10 +10,13 @@ from typing import Any
 
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes
-from medkeras.evaluation import predictions
 from medkeras.export import card
-from medkeras.workflows import failing, fitting, opening, publishing, terminal
+from medkeras.workflows import failing, fitting, opening, publishing, seen, terminal
 
+UNKNOWN = (
+    f"This model keeps no {seen.NAME}, by which pictures of its training are known again: where cases of these data "
+    "trained it, they are evaluated too."
+)
 _LABELS = {False: "one label a case", True: "any number of labels a case"}
 
 
@@ -34,33 +37,38 @@ def evaluate(
 ) -> Evaluated:
     """Evaluates the SavedModel on labelled cases and writes `metrics.json`, `predictions.csv` and `report.html`.
 
-    The cases are the data's test split. Data without one are evaluated whole, unless they are the data that the model
-    was trained on, wherever they lie now and whatever was added to them: then the cases that tested it are evaluated.
+    The cases are the data's test split. Data without one are evaluated whole, but for what the model has seen: cases
+    with a picture of its training or validation, whatever file shows it now, are left out, and all cases of their
+    patients. In a test split such cases are counted and warned of, and left out if `data.leakage` is `drop`.
 
     Seed and batch size are those of the training, so that its own test split gives its own numbers to the last digit.
 
     Args:
         model: Folder of a version, or of a model: then its newest version.
-        settings: `data.source` names the data; `data.on_error`, `data.max_errors` and `data.cache` count too.
+        settings: `data.source` names the data; `data.on_error`, `data.max_errors`, `data.cache` and `data.leakage`
+            count too.
         output: Folder of the results; by default `evaluations/NAME-VERSION-DATA`.
         key: File of the secret that patients' identifiers are hashed with; None: the user's own.
 
     Raises:
-        UserError: The model or the data cannot be used, or do not fit each other.
+        UserError: The model or the data cannot be used, or do not fit each other, or the model has seen every case.
     """
     opened = opening.open_model(model)
-    case_set = _fitting(_test_cases(opened, settings, key), opened)
-    for note in case_set.notes:
-        terminal.say(f"Note: {note}")
+    case_set = _fitting(_read(opened, settings, key), opened)
     folder = pathlib.Path(output or f"evaluations/{opened.card.name}-{opened.card.version}-{case_set.name}")
     _refuse_models(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    data = prepare.prepare(case_set, settings.data, canvas=opened.canvas, folder=folder, track=terminal.track)
-    fitting.refuse_other_data(opened, settings.data.source, data)
-    return Evaluated(folder, _evaluate(opened, data, folder))
+    data, overlap = _prepared(case_set, opened, settings.data, folder)
+    for note in data.case_set.notes:
+        terminal.say(f"Note: {note}")
+    if overlap is not None and overlap.warning:
+        terminal.say(f"WARNING, data leakage: {overlap.warning}")
+    return Evaluated(folder, _evaluate(opened, data, overlap, folder))
 
 
-def _evaluate(opened: opening.Opened, data: prepare.Prepared, folder: pathlib.Path) -> Mapping[str, Any]:
+def _evaluate(
+    opened: opening.Opened, data: prepare.Prepared, overlap: seen.Overlap | None, folder: pathlib.Path
+) -> Mapping[str, Any]:
     trained = opened.card.training["settings"]
     with failing.naming_files(data):
         metrics, table = publishing.evaluate(
@@ -70,6 +78,7 @@ def _evaluate(opened: opening.Opened, data: prepare.Prepared, folder: pathlib.Pa
             seed=trained["seed"],
             batch_size=trained["train.batch_size"],
             folder=folder,
+            overlap=overlap,
         )
         publishing.write_report(
             folder, served=opened.served, data=data, table=table, metrics=metrics, model_card=opened.card
@@ -84,35 +93,57 @@ def _refuse_models(folder: pathlib.Path) -> None:
         )
 
 
-def _test_cases(opened: opening.Opened, settings: config.Config, key: str | os.PathLike[str] | None) -> cases.CaseSet:
-    trained = opened.card.training["settings"]
+def _read(opened: opening.Opened, settings: config.Config, key: str | os.PathLike[str] | None) -> cases.CaseSet:
+    """Returns the cases of the test split, or where there is none all cases, still without a split."""
     given = opened.viewing(settings.data)
-    case_set = schemes.read(given, seed=trained["seed"], key=key)
+    case_set = schemes.read(given, seed=opened.card.training["settings"]["seed"], key=key)
     schemes.refuse_unusable(case_set, given)
     if any(case.split == "test" for case in case_set.cases):
         return case_set.replace_cases(case_set.of_split("test"))
-    return _without_split(case_set, opened)
+    return case_set.replace_cases(dataclasses.replace(case, split="") for case in case_set.cases)
 
 
-def _without_split(case_set: cases.CaseSet, opened: opening.Opened) -> cases.CaseSet:
-    """Returns the cases that tested the model, where they are all here by their names, else all cases.
-
-    They are not carved again: one case more, and the model would be tested on what it was trained on.
-    """
-    names = predictions.read_csv(opened.folder / publishing.PREDICTIONS).case_id
-    tested = {errors.printable(name) for name in names}
-    whole = [dataclasses.replace(case, split="test") for case in case_set.cases]
-    again = [case for case in whole if errors.printable(case.case_id) in tested]
-    if len(again) == len(tested):
-        note = f"The data hold no test split: the {len(again)} cases that tested the model are evaluated again."
-        return case_set.replace_cases(again, note)
-    notes = [f"The data hold no test split: all {len(whole)} cases are evaluated."]
-    if again:
-        notes.append(
-            f"{len(again)} of the {len(tested)} cases that tested the model are here by their names: if it was trained "
-            "on these data, cases of its training are evaluated too."
+def _prepared(
+    case_set: cases.CaseSet, opened: opening.Opened, settings: config.DataConfig, folder: pathlib.Path
+) -> tuple[prepare.Prepared, seen.Overlap | None]:
+    """Prepares the cases, without those that the model has seen unless the data call them a test, and counts them."""
+    given = any(case.split == "test" for case in case_set.cases)
+    case_set = case_set.replace_cases(dataclasses.replace(case, split="test") for case in case_set.cases)
+    data = prepare.prepare(case_set, settings, canvas=opened.canvas, folder=folder, track=terminal.track)
+    fitting.refuse_other_data(opened, settings.source, data)
+    if seen.NAME not in opened.card.files:
+        return _with_notes(data, *_whole(data, given), UNKNOWN), None
+    known = seen.read(opened.folder)
+    overlap = known.overlap(data.digests["test"])
+    kept = data.stores["test"].cases if given and settings.leakage != "drop" else known.unseen(data)
+    overlap = dataclasses.replace(overlap, left_out=overlap.of - len(kept))
+    if not kept:
+        raise errors.DataError(
+            f"An evaluation needs a case that the model has not seen. Received: {overlap.of:,} cases: {overlap.reasons}"
         )
-    return case_set.replace_cases(whole, *notes)
+    if not overlap.left_out:
+        return _with_notes(data, *_whole(data, given)), overlap
+    left = data.case_set.replace_cases(kept, _parted(overlap, given))
+    del data
+    data = prepare.prepare(left, settings, canvas=opened.canvas, folder=folder, track=terminal.track)
+    return data, overlap
+
+
+def _whole(data: prepare.Prepared, given: bool) -> list[str]:
+    count = len(data.case_set.cases)
+    return [] if given else [f"The data hold no test split: all {count:,} cases are evaluated."]
+
+
+def _parted(overlap: seen.Overlap, given: bool) -> str:
+    whence = "Of the test split (data.leakage=drop)" if given else "The data hold no test split: of all cases"
+    return (
+        f"{whence} {overlap.of - overlap.left_out:,} of {overlap.of:,} are evaluated, the others were left out for the "
+        f"model has seen them: {overlap.reasons}."
+    )
+
+
+def _with_notes(data: prepare.Prepared, *notes: str) -> prepare.Prepared:
+    return dataclasses.replace(data, case_set=data.case_set.replace_cases(data.case_set.cases, *notes))
 
 
 def _fitting(case_set: cases.CaseSet, opened: opening.Opened) -> cases.CaseSet:

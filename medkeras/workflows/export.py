@@ -13,7 +13,7 @@ import numpy as np
 from medkeras import errors
 from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor  # noqa: F401  makes Keras know the layers that a file may hold
-from medkeras.workflows import opening, publishing, terminal
+from medkeras.workflows import opening, publishing, seen, terminal
 
 TOLERANCE = 1e-5
 _KEPT = (publishing.METRICS, publishing.PREDICTIONS, publishing.REPORT)
@@ -42,7 +42,7 @@ def export_model(model: str | os.PathLike[str], *, output: str | os.PathLike[str
     with versions.new_version(base, version) as folder:
         saved_model.write(network, folder, task=opened.task, canvas=opened.canvas)
         _compare(opened, saved_model.Served(folder))
-        for name in (publishing.KERAS_FILE, *_KEPT):
+        for name in (publishing.KERAS_FILE, *_KEPT, *({seen.NAME} & {*opened.card.files})):
             shutil.copy2(opened.folder / name, folder / name)
         card.write(dataclasses.replace(opened.card, version=version), folder)
     return base / str(version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import types
@@ -13,7 +14,7 @@ import keras
 from medkeras.data import cases, prepare, split
 from medkeras.evaluation import predictions, report
 from medkeras.export import card, saved_model
-from medkeras.workflows import predicting
+from medkeras.workflows import predicting, seen
 
 KERAS_FILE = "model.keras"
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.csv", "report.html"
@@ -35,11 +36,17 @@ def evaluate(
     seed: int,
     batch_size: int,
     folder: pathlib.Path,
+    overlap: seen.Overlap | None = None,
 ) -> tuple[dict[str, Any], predictions.Predictions]:
-    """Runs the exported model over the test split and writes `predictions.csv` and `metrics.json`."""
+    """Runs the exported model over the test split and writes `predictions.csv` and `metrics.json`.
+
+    `overlap` stands in `metrics.json`; None: nobody knows what the model has seen.
+    """
     table = predicting.predict_split(served, data.stores["test"], task, batch_size=batch_size)
     table.write_csv(folder / PREDICTIONS)
     metrics = task.evaluate(table, seed=seed)
+    if overlap is not None:
+        metrics["overlap"] = dataclasses.asdict(overlap)
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
     (folder / METRICS).write_text(text + "\n", encoding="utf-8")
     return metrics, table
@@ -70,10 +77,17 @@ def write_report(
             model_facts=model_facts(model_card),
             # The report says by itself, and at more length, what it means that no patients are known.
             notes=[note for note in data.case_set.notes if note != split.NO_PATIENTS],
-            data_check=model_card.leakage["sentences"] if model_card.leakage else None,
+            data_check=_data_check(metrics, model_card),
             limits=model_card.limits,
         ),
     )
+
+
+def _data_check(metrics: Mapping[str, Any], model_card: card.Card) -> list[str] | None:
+    warning = seen.Overlap(**metrics["overlap"]).warning if "overlap" in metrics else ""
+    if not warning and not model_card.leakage:
+        return None
+    return [warning] * bool(warning) + list(model_card.leakage.get("sentences", ()))
 
 
 def model_facts(model_card: card.Card) -> dict[str, str]:

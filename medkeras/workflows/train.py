@@ -16,7 +16,7 @@ from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
 from medkeras.training import strategy
-from medkeras.workflows import building, failing, gate, learning, publishing, terminal
+from medkeras.workflows import building, failing, gate, learning, publishing, seen, terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +119,16 @@ def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path, l
 def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int) -> Mapping[str, Any]:
     learner, data, settings = trained.learner, trained.data, trained.settings
     publishing.export(learner.built.model, folder, task=learner.task, data=data)
-    served = saved_model.Served(folder)
+    served, known = saved_model.Served(folder), seen.of(data)
+    known.write(folder)
     metrics, table = publishing.evaluate(
-        served, data, task=learner.task, seed=settings.seed, batch_size=settings.train.batch_size, folder=folder
+        served,
+        data,
+        task=learner.task,
+        seed=settings.seed,
+        batch_size=settings.train.batch_size,
+        folder=folder,
+        overlap=known.overlap(data.digests["test"]),
     )
     network = {
         "name": settings.model.name,
