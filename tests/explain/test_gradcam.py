@@ -71,6 +71,16 @@ def test_the_outputs_are_those_of_the_model() -> None:
     np.testing.assert_allclose(outputs["logits"], model(squares(*CORNERS))["logits"], rtol=1e-6)
 
 
+def test_outputs_may_depend_on_the_image_by_other_ways_than_the_map() -> None:
+    model = by_hand()
+    familiarity = keras.layers.GlobalAveragePooling2D(name="familiarity")(model.input)
+    wider = keras.Model(model.input, {**model.output, "familiarity": familiarity})
+    images = tf.constant(squares(*CORNERS))
+    outputs, heat = tf.function(gradcam.gradcam(wider, TASK.explained))(images)
+    np.testing.assert_allclose(outputs["familiarity"], np.full((4, 1), 1 / 16), rtol=1e-6)
+    np.testing.assert_allclose(heat, gradcam.gradcam(model, TASK.explained)(images)[1], atol=1e-6)
+
+
 def test_each_image_has_its_own_scale_and_the_faintest_evidence_counts() -> None:
     images = squares((0, 0), (8, 8)) * np.array([1.0, 1e-3], np.float32)[:, None, None, None]
     _, heat = gradcam.gradcam(by_hand(), TASK.explained)(tf.constant(images))
