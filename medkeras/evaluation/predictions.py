@@ -6,15 +6,16 @@ import collections
 import csv
 import dataclasses
 import os
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from medkeras import errors
+from medkeras.evaluation import cells, foreign
 
 FIXED_COLUMNS = ("case_id", "patient_id", "split", "path")
-PROBABILITY = "probability:"
+PROBABILITY, METADATA, IN_SET, ABSTAIN, FAMILIARITY = "probability:", "meta:", "in_set:", "abstain", "familiarity"
 SUM_TOLERANCE = 1e-3
 
 
@@ -31,6 +32,10 @@ class Predictions:
         target: int8 `[N, K]`, one-hot or multi-hot; None when the labels are unknown.
         probabilities: float32 `[N, K]` in 0…1; rows sum to 1 unless `multilabel`.
         multilabel: Whether a case may have any number of classes.
+        metadata: What else is known of each case (sex, age, site …), by name; empty text where it is not.
+        sets: bool `[N, K]`, whether the class is in the case's prediction set; None: no sets were made.
+        abstain: bool `[N]`, whether the model declined to answer; None: it was not asked.
+        familiarity: float32 `[N]` in 0…1, how like the training data the case is; None: not measured.
 
     Raises:
         DataError: Names repeat, or a number is out of its range.
@@ -45,6 +50,10 @@ class Predictions:
     target: np.ndarray | None
     probabilities: np.ndarray
     multilabel: bool = False
+    metadata: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    sets: np.ndarray | None = None
+    abstain: np.ndarray | None = None
+    familiarity: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_lengths(self)
@@ -53,6 +62,11 @@ class Predictions:
         _check_probabilities(self)
         if self.target is not None:
             object.__setattr__(self, "target", _checked_target(self))
+        for name in ("sets", "abstain"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), bool))
+        if self.familiarity is not None:
+            object.__setattr__(self, "familiarity", _checked_familiarity(self))
 
     def __len__(self) -> int:
         return len(self.case_id)
@@ -77,8 +91,21 @@ class Predictions:
         decided[np.arange(len(self)), self.probabilities.argmax(axis=1)] = 1
         return decided
 
+    def take(self, rows: np.ndarray) -> Predictions:
+        """Returns the table of some of the cases, int `[M]` or bool `[N]`, in that order."""
+        chosen = np.arange(len(self))[rows]
+        columns: dict[str, Any] = {name: _taken(getattr(self, name), chosen) for name in FIXED_COLUMNS}
+        for name in ("target", "probabilities", "sets", "abstain", "familiarity"):
+            array = getattr(self, name)
+            columns[name] = None if array is None else array[chosen]
+        columns["metadata"] = {name: _taken(values, chosen) for name, values in self.metadata.items()}
+        return dataclasses.replace(self, **columns)
+
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes the table as UTF-8 CSV; every float32 is written so that it reads back bit for bit."""
+        """Writes the table as UTF-8 CSV; every float32 is written so that it reads back bit for bit.
+
+        A text that a spreadsheet program would run as a formula stands behind a `'`, which `read_csv` takes away.
+        """
         with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
             writer.writerow(_header(self))
@@ -86,7 +113,7 @@ class Predictions:
 
 
 def read_csv(path: str | os.PathLike[str]) -> Predictions:
-    """Reads what `Predictions.write_csv` wrote.
+    """Reads what `Predictions.write_csv` wrote, or what another program did (`foreign.parse` says which columns).
 
     Raises:
         DataError: The file lacks a column, or a cell breaks a rule; the sentence names both.
@@ -98,49 +125,24 @@ def read_csv(path: str | os.PathLike[str]) -> Predictions:
     except (OSError, csv.Error) as error:
         raise errors.DataError(f"{name}: predictions are a readable CSV file. Received: {error}") from None
     header = lines[0] if lines else []
-    _check_header(name, header)
+    if not foreign.is_foreign(header):
+        _check_header(name, header)
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(header):
             raise errors.DataError(
                 f"{name}: every line has {len(header)} cells as the header has. Received: {len(line)} in line {number}"
             )
-    return _parsed(name, header, lines[1:])
-
-
-def join_labels(labels: Iterable[str]) -> str:
-    r"""Returns class names as one text: joined by `|`, with `\` before a `|` or `\` of a name.
-
-    No name at all is a lone `|`, so that an empty text stays free to mean "unknown".
-
-    >>> print(join_labels(["effusion", "mass|nodule"]))
-    effusion|mass\|nodule
-    """
-    return "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in labels) or "|"
-
-
-def split_labels(text: str) -> tuple[str, ...]:
-    r"""Returns the class names that `join_labels` joined.
-
-    >>> split_labels(r"effusion|mass\|nodule")
-    ('effusion', 'mass|nodule')
-    """
-    labels, escaped = [""], False
-    for character in text:
-        if character == "|" and not escaped:
-            labels.append("")
-        elif character == "\\" and not escaped:
-            escaped = True
-            continue
-        else:
-            labels[-1] += character
-        escaped = False
-    return tuple(label for label in labels if label)
+    try:
+        return _parsed(header, lines[1:])
+    except errors.DataError as error:
+        raise errors.DataError(f"{name}: {error}") from None
 
 
 def _check_lengths(table: Predictions) -> None:
     shape = (len(table.case_id), len(table.classes))
-    columns = (table.patient_id, table.path, table.split)
-    arrays = [np.shape(a) for a in (table.probabilities, table.target) if a is not None]
+    columns: list[Any] = [table.patient_id, table.path, table.split, *table.metadata.values()]
+    columns += [column for column in (table.abstain, table.familiarity) if column is not None]
+    arrays = [np.shape(a) for a in (table.probabilities, table.target, table.sets) if a is not None]
     if any(len(column) != shape[0] for column in columns) or any(array != shape for array in arrays):
         raise errors.InternalError(
             "Predictions have one row a case and one column a class. "
@@ -190,24 +192,60 @@ def _label_columns(multilabel: bool) -> tuple[str, str]:
     return ("labels", "predictions") if multilabel else ("label", "prediction")
 
 
+def _checked_familiarity(table: Predictions) -> np.ndarray:
+    values = np.asarray(table.familiarity, np.float32)
+    good = (values >= 0) & (values <= 1)
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise errors.DataError(
+            f"A familiarity lies between 0 and 1. Received: {values[row]} for case {table.case_id[row]!r}"
+        )
+    return values
+
+
+def _taken(column: tuple[str, ...], rows: np.ndarray) -> tuple[str, ...]:
+    return tuple(column[row] for row in rows)
+
+
 def _header(table: Predictions) -> list[str]:
-    return [*FIXED_COLUMNS, *_label_columns(table.multilabel), *(PROBABILITY + name for name in table.classes)]
+    return [
+        *FIXED_COLUMNS,
+        *_label_columns(table.multilabel),
+        *(METADATA + name for name in table.metadata),
+        *(PROBABILITY + name for name in table.classes),
+        *([] if table.sets is None else [IN_SET + name for name in table.classes]),
+        *([] if table.abstain is None else [ABSTAIN]),
+        *([] if table.familiarity is None else [FAMILIARITY]),
+    ]
 
 
 def _rows(table: Predictions) -> Iterable[list[str]]:
     unknown = [""] * len(table)
     labels = unknown if table.target is None else _labels(table, table.target)
-    fixed = zip(table.case_id, table.patient_id, table.split, table.path, strict=True)
-    for row, label, prediction, values in zip(
-        fixed, labels, _labels(table, table.decisions), table.probabilities, strict=True
-    ):
-        yield [*row, label, prediction, *map(str, values)]
+    texts: list[Sequence[str]] = [
+        table.case_id,
+        table.patient_id,
+        table.split,
+        table.path,
+        labels,
+        _labels(table, table.decisions),
+    ]
+    texts.extend(table.metadata.values())
+    for row in range(len(table)):
+        yield [*(cells.guarded(column[row]) for column in texts), *_numbers(table, row)]
+
+
+def _numbers(table: Predictions, row: int) -> list[str]:
+    flags = [] if table.sets is None else [*table.sets[row]]
+    flags += [] if table.abstain is None else [table.abstain[row]]
+    familiarity = [] if table.familiarity is None else [str(table.familiarity[row])]
+    return [*map(str, table.probabilities[row]), *(str(int(flag)) for flag in flags), *familiarity]
 
 
 def _labels(table: Predictions, hot: np.ndarray) -> list[str]:
     if not table.multilabel:
         return [table.classes[k] for k in hot.argmax(axis=1)]
-    return [join_labels(table.classes[k] for k in np.flatnonzero(row)) for row in hot]
+    return [cells.join_labels(table.classes[k] for k in np.flatnonzero(row)) for row in hot]
 
 
 def _check_header(name: str, header: Sequence[str]) -> None:
@@ -223,49 +261,41 @@ def _check_header(name: str, header: Sequence[str]) -> None:
         )
 
 
-def _parsed(name: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Predictions:
-    column = {key: tuple(line[i] for line in lines) for i, key in enumerate(header)}
-    classes = tuple(key.removeprefix(PROBABILITY) for key in header if key.startswith(PROBABILITY))
-    multilabel = "labels" in header
-    try:
-        return Predictions(
-            **{key: column[key] for key in FIXED_COLUMNS},
-            classes=classes,
-            target=_parsed_target(column["labels" if multilabel else "label"], classes, multilabel),
-            probabilities=_parsed_probabilities(column, classes),
-            multilabel=multilabel,
-        )
-    except errors.DataError as error:
-        raise errors.DataError(f"{name}: {error}") from None
+def _parsed(header: Sequence[str], lines: Sequence[Sequence[str]]) -> Predictions:
+    repeated = [column for column, count in collections.Counter(header).items() if count > 1]
+    if repeated:
+        raise errors.DataError(f"A column appears once. Received: {repeated[0]!r} more than once")
+    column = {name: tuple(line[i] for line in lines) for i, name in enumerate(header)}
+    return Predictions(**(foreign.parse(column) if foreign.is_foreign(header) else _own(column)))
 
 
-def _parsed_probabilities(column: dict[str, tuple[str, ...]], classes: Sequence[str]) -> np.ndarray:
-    cells = [column[PROBABILITY + name] for name in classes]
-    return np.array(
-        [[_number(cell, name) for cell in row] for name, row in zip(classes, cells, strict=True)]
-    ).T.reshape(-1, len(classes))
+def _own(column: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Returns the arguments of `Predictions` from the columns that `write_csv` wrote."""
+    classes = tuple(name.removeprefix(PROBABILITY) for name in column if name.startswith(PROBABILITY))
+    multilabel = "labels" in column
+    in_set = [cells.flags(IN_SET + name, column[IN_SET + name]) for name in classes if IN_SET + name in column]
+    return {
+        **{name: tuple(map(cells.unguarded, column[name])) for name in FIXED_COLUMNS},
+        "classes": classes,
+        "target": _parsed_target(column, classes, multilabel),
+        "probabilities": np.stack([cells.numbers(PROBABILITY + k, column[PROBABILITY + k]) for k in classes], axis=1),
+        "multilabel": multilabel,
+        "metadata": {
+            name.removeprefix(METADATA): tuple(map(cells.unguarded, values))
+            for name, values in column.items()
+            if name.startswith(METADATA)
+        },
+        "sets": np.stack(in_set, axis=1) if in_set else None,
+        "abstain": cells.flags(ABSTAIN, column[ABSTAIN]) if ABSTAIN in column else None,
+        "familiarity": cells.numbers(FAMILIARITY, column[FAMILIARITY]) if FAMILIARITY in column else None,
+    }
 
 
-def _number(text: str, class_name: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise errors.DataError(f"Column '{PROBABILITY}{class_name}' holds numbers. Received: {text!r}") from None
-
-
-def _parsed_target(cells: Sequence[str], classes: Sequence[str], multilabel: bool) -> np.ndarray | None:
-    column, _ = _label_columns(multilabel)
-    if not any(cells):
+def _parsed_target(
+    column: Mapping[str, tuple[str, ...]], classes: Sequence[str], multilabel: bool
+) -> np.ndarray | None:
+    name, _ = _label_columns(multilabel)
+    if not cells.is_filled(name, column[name]):
         return None
-    if not all(cells):
-        raise errors.DataError(
-            f"Column '{column}' is filled in every line or in none. Received: {cells.count('')} empty"
-        )
-    position = {name: k for k, name in enumerate(classes)}
-    target = np.zeros((len(cells), len(classes)), np.int8)
-    for row, cell in enumerate(cells):
-        for label in split_labels(cell) if multilabel else (cell,):
-            if label not in position:
-                raise errors.DataError(f"Column '{column}': {errors.unknown('class', label, classes)}")
-            target[row, position[label]] = 1
-    return target
+    texts = map(cells.unguarded, column[name])
+    return cells.hot(name, [cells.split_labels(text) if multilabel else (text,) for text in texts], classes)

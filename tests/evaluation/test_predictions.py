@@ -5,9 +5,33 @@ import numpy as np
 import pytest
 
 from medkeras import errors
+from medkeras.evaluation import cells
 from medkeras.evaluation import predictions as tables
 
-LETTERS = ["a", "Z", "|", "\\", ",", '"', "'", "\n", "\r", " ", "é", "肿", "🧠", "=", ";", "\t", "<", "$", "\udc80"]
+LETTERS = [
+    "=",
+    "+",
+    "-",
+    "@",
+    "a",
+    "Z",
+    "|",
+    "\\",
+    ",",
+    '"',
+    "'",
+    "\n",
+    "\r",
+    " ",
+    "é",
+    "肿",
+    "🧠",
+    ";",
+    "\t",
+    "<",
+    "$",
+    "\udc80",
+]
 
 
 def same(first, second):
@@ -86,7 +110,7 @@ def test_multilabel_cells_tell_nothing_present_from_unknown(tmp_path, make_table
 
 @pytest.mark.parametrize("labels", [(), ("a",), ("a|b",), ("a\\", "|b"), ("\\|", "x"), ("a\nb", "c\\\\")], ids=repr)
 def test_joined_labels_split_again(labels):
-    assert tables.split_labels(tables.join_labels(labels)) == labels
+    assert cells.split_labels(cells.join_labels(labels)) == labels
 
 
 def test_spreadsheet_byte_order_mark_is_skipped(tmp_path, make_table):
@@ -116,7 +140,7 @@ GOOD = "1,1,test,1.png,a,a,0.75,0.25"
         ([HEADER, GOOD.replace(",a,a,", ",aa,a,")], "Column 'label': Unknown class; did you mean 'a'"),
         ([HEADER, GOOD, GOOD], "case_id appears once"),
         ([HEADER, GOOD, GOOD.replace("1,1,", "2,2,").replace(",a,a,", ",,a,")], "every line or in none"),
-        ([HEADER.replace(":b", ":a"), GOOD], "class name appears once"),
+        ([HEADER.replace(":b", ":a"), GOOD], "A column appears once"),
         ([HEADER.replace(":b", ":"), GOOD], "class name is not empty"),
         ([HEADER, '1,1,"test'], "readable CSV"),
     ],
@@ -134,6 +158,61 @@ def test_a_bad_file_is_one_sentence_with_file_and_column(tmp_path, lines, named)
 def test_a_missing_file_is_a_data_error(tmp_path):
     with pytest.raises(errors.DataError, match=r"none\.csv: .*No such file"):
         tables.read_csv(tmp_path / "none.csv")
+
+
+def full(make_table, n=7):
+    rng = np.random.default_rng(4)
+    return make_table(
+        n,
+        3,
+        metadata={
+            "sex": tuple(rng.choice(["F", "M", ""], n).tolist()),
+            "=site": tuple(rng.choice(LETTERS, n).tolist()),
+        },
+        sets=rng.random((n, 3)) < 0.5,
+        abstain=rng.random(n) < 0.5,
+        familiarity=rng.random(n).astype(np.float32),
+    )
+
+
+def test_optional_columns_survive_and_are_the_documented_ones(tmp_path, make_table):
+    table = full(make_table)
+    table.write_csv(tmp_path / "p.csv")
+    assert same(table, tables.read_csv(tmp_path / "p.csv"))
+    with open(tmp_path / "p.csv", newline="") as file:
+        header = next(csv.reader(file))
+    assert header[6:] == [
+        *("meta:sex", "meta:=site", "probability:a", "probability:b", "probability:c"),
+        *("in_set:a", "in_set:b", "in_set:c", "abstain", "familiarity"),
+    ]
+
+
+def test_no_cell_looks_like_a_formula(tmp_path, make_table):
+    names = ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\tx", "\r=1", "'=1", "''-", "it's")
+    n = len(names)
+    table = make_table(
+        n, 3, case_id=names, patient_id=names, path=names, metadata={"m": names}, classes=("=a", "-b", "@")
+    )
+    table.write_csv(tmp_path / "p.csv")
+    assert same(table, tables.read_csv(tmp_path / "p.csv"))
+    with open(tmp_path / "p.csv", newline="") as file:
+        assert not [cell for row in csv.reader(file) for cell in row if cell[:1] in tuple("=+-@\t\r")]
+
+
+@pytest.mark.parametrize("rows", [[3, 0], np.arange(7) % 2 == 0], ids=["places", "mask"])
+def test_some_of_the_cases(make_table, rows):
+    table = full(make_table)
+    part, kept = table.take(np.asarray(rows)), np.arange(7)[rows]
+    assert part.case_id == tuple(f"case{i}" for i in kept)
+    assert part.metadata["sex"] == tuple(table.metadata["sex"][i] for i in kept)
+    for name in ("target", "probabilities", "sets", "abstain", "familiarity"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(table, name)[kept])
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, np.nan])
+def test_familiarity_lies_between_0_and_1(make_table, value):
+    with pytest.raises(errors.DataError, match="familiarity lies between 0 and 1"):
+        make_table(2, 2, familiarity=np.array([0.5, value]))
 
 
 @pytest.mark.parametrize("target", [[[1, 1]], [[0, 0]], [[0.5, 0.5]], [[2, -1]]])
