@@ -5,13 +5,12 @@ from __future__ import annotations
 import pathlib
 import tempfile
 import weakref
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from medkeras import errors
-from medkeras.data import cases, table
+from medkeras.data import cases, npz, table
 
 _NPZ_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
@@ -97,8 +96,10 @@ def load_npz(place: str) -> cases.CaseSet:
         DataError: The file is missing, is not such an archive, or holds volumes.
     """
     path = pathlib.Path(place)
-    arrays = _npz_arrays(path)
-    present = _present_splits(path, arrays)
+    if not path.exists():
+        raise errors.DataError(f"npz: needs a file that exists. Received: {errors.printable(path)!r}")
+    arrays, held = npz.read(path, [f"{split}_{part}" for split in _NPZ_SPLITS for part in ("images", "labels")])
+    present = _present_splits(path, arrays, held)
     found: list[cases.Case] = []
     images: dict[str, np.ndarray] = {}
     labels = {key: _checked_labels(path, f"{key}_labels", arrays[f"{key}_labels"]) for key in present}
@@ -129,22 +130,11 @@ def _header(shape: tuple[int, ...], dtype: str) -> cases.ImageHeader:
     return cases.ImageHeader(height=shape[0], width=shape[1], channels=channels, dtype=kinds.get(dtype, "float32"))
 
 
-def _npz_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise errors.DataError(f"npz: needs a file that exists. Received: {errors.printable(path)!r}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
-        raise errors.BadInputError(path, f"is not a readable .npz archive ({type(error).__name__})") from None
-
-
-def _present_splits(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> list[str]:
+def _present_splits(path: pathlib.Path, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> list[str]:
     present = [key for key in _NPZ_SPLITS if f"{key}_images" in arrays and f"{key}_labels" in arrays]
     if "train" not in present:
-        raise errors.BadInputError(
-            path, f"the MedMNIST layout has train_images and train_labels. Received: {', '.join(arrays) or 'no arrays'}"
-        )
+        held = errors.printable(", ".join(names)[:200]) or "no arrays"
+        raise errors.BadInputError(path, f"the MedMNIST layout has train_images and train_labels. Received: {held}")
     return present
 
 
