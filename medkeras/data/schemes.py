@@ -47,7 +47,8 @@ def load(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] 
         ConfigError: The scheme is unknown.
         UserError: There is no key.
     """
-    case_set = read(settings, seed=seed, key=key)
+    secret = _given(key)
+    case_set = _read(settings, seed)
     refuse_unusable(case_set, settings)
     if len(case_set.classes) < 2 and not case_set.multilabel:
         raise errors.DataError(f"A classifier needs two classes or more. Received: {', '.join(case_set.classes)}")
@@ -55,16 +56,25 @@ def load(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] 
         raise errors.DataError("A classifier needs a class that some case has. Received: cases without any label")
     if settings.leakage == "drop":
         case_set = split.without_shared_patients(case_set)
-    return split.complete(case_set, validation=settings.validation, test=settings.test, seed=seed)
+    # Patients are chosen by the names that the data give them: by pseudonym, the key would say who tests.
+    case_set = split.complete(case_set, validation=settings.validation, test=settings.test, seed=seed)
+    return _through_the_door(case_set, settings, secret)
 
 
 def read(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] | None = None) -> cases.CaseSet:
     """Reads the cases that `data.source` names as the data give them, splits untouched, patients by pseudonym.
 
-    This is the door: no identifier of a patient that stands in the data is known beyond it.
+    This and `load` are the door: no identifier of a patient that stands in the data is known beyond it.
     """
-    secret = None if key is None else pseudonyms.load_key(key)
-    case_set = _read(settings, seed)
+    secret = _given(key)
+    return _through_the_door(_read(settings, seed), settings, secret)
+
+
+def _given(key: str | os.PathLike[str] | None) -> bytes | None:
+    return None if key is None else pseudonyms.load_key(key)
+
+
+def _through_the_door(case_set: cases.CaseSet, settings: config.DataConfig, secret: bytes | None) -> cases.CaseSet:
     if settings.source.partition(":")[0] == "phantom" or not case_set.patients_known:
         return case_set
     return pseudonymised(case_set, secret or pseudonyms.load_key(None))

@@ -42,7 +42,8 @@ def complete(case_set: cases.CaseSet, *, validation: float, test: float, seed: i
     """Returns the set with every case in a split.
 
     Cases that name a split keep it. A missing test split is carved from the training cases, then a missing
-    validation split is. Carving is by patient, stratified by class, and a function of the seed alone.
+    validation split is. Carving is by patient, stratified by class, and a function of the seed and of the patients'
+    names, or the cases' where no patients are known; their order does not matter.
 
     Args:
         case_set: The cases; `split` is empty where the data do not say.
@@ -126,7 +127,8 @@ def _carve(rows: Sequence[cases.Case], name: str, share: float, seed: int) -> li
 def _choose_patients(rows: Iterable[cases.Case], share: float, seed: int, name: str) -> set[str]:
     strata = _patient_strata(rows)
     frequency = collections.Counter(strata.values())
-    patients = [patient for patient in strata if frequency[strata[patient]] > 1]
+    # In order of their names, for scikit-learn chooses by position.
+    patients = sorted(patient for patient in strata if frequency[strata[patient]] > 1)
     if len(patients) * min(share, 1 - share) < len({strata[patient] for patient in patients}) or not patients:
         raise errors.DataError(
             f"The {name} split needs a patient of every class: more patients, or a larger data.{name}. "
