@@ -5,18 +5,17 @@ Exit code 0: done; 1: our fault; 2: a mistake in the command, the data or the mo
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Sequence
 
 from absl import app, flags
 
 import medkeras
 import pipelines
 from medkeras import config, errors
-from medkeras.workflows import front
+from medkeras.workflows import commands, front
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("mode", None, "train, evaluate, predict, export, audit or deidentify")
@@ -41,74 +40,6 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_bool("json", False, "end standard output with one JSON object")
 
-HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
-
-
-def train() -> dict[str, Any]:
-    chosen = settings()
-    places = {"output": FLAGS.output or "saved_models", "workdir": FLAGS.workdir or "runs"}
-    published = front.load(medkeras, "train")(chosen, **places, key=FLAGS.key)
-    show_metrics(published.metrics)
-    print(f"\nmodel   {published.folder}\nreport  {published.folder / 'report.html'}\nrun     {published.run}")
-    return {"model": str(published.folder), "run": str(published.run), "metrics": published.metrics["metrics"]}
-
-
-def evaluate() -> dict[str, Any]:
-    front.required(FLAGS, "data")
-    model, chosen = front.required(FLAGS, "model"), settings()
-    evaluated = front.load(medkeras, "evaluate")(model, chosen, output=FLAGS.output, key=FLAGS.key)
-    show_metrics(evaluated.metrics)
-    print(f"\nreport  {evaluated.folder / 'report.html'}")
-    return {"output": str(evaluated.folder), "metrics": evaluated.metrics["metrics"]}
-
-
-def predict() -> dict[str, Any]:
-    predicted = front.load(medkeras, "predict")(front.required(FLAGS, "model"), FLAGS.input, heatmaps=FLAGS.heatmaps)
-    if FLAGS.output:
-        with open(FLAGS.output, "w", encoding="utf-8") as file:
-            file.write(predicted.to_csv())
-    else:
-        print(predicted.to_csv(), end="")
-    for answer in predicted.unreadable:
-        front.complain(f"{errors.printable(answer.path)}: {answer.error}")
-    answers = {"predicted": len(predicted.answers) - len(predicted.unreadable), "unreadable": len(predicted.unreadable)}
-    return answers | {"exit_code": errors.UserError.exit_code if predicted.unreadable else 0}
-
-
-def export() -> dict[str, Any]:
-    folder = front.load(medkeras, "export_model")(front.required(FLAGS, "model"), output=FLAGS.output or "saved_models")
-    print(f"model   {folder}")
-    return {"model": str(folder)}
-
-
-def audit() -> dict[str, Any]:
-    front.required(FLAGS, "data")
-    audited = front.load(medkeras, "audit_data")(settings(), output=FLAGS.output or "audit", key=FLAGS.key)
-    print("\n".join((*audited.sentences, f"\nreport  {audited.folder / 'audit.html'}")))
-    exit_code = int(FLAGS.strict and bool(audited.invalidating))
-    return {"output": str(audited.folder), "invalidating": list(audited.invalidating), "exit_code": exit_code}
-
-
-def deidentify() -> dict[str, Any]:
-    done = front.load(medkeras, "deidentify")(
-        FLAGS.input, output=front.required(FLAGS, "output"), key=FLAGS.key, options=FLAGS.option
-    )
-    print("\n".join((*done.sentences, f"\nreport  {done.folder / 'deidentify.json'}")))
-    exit_code = errors.UserError.exit_code if done.held_back else 0
-    return {"written": done.written, "held_back": done.held_back, "exit_code": exit_code}
-
-
-MODES: Mapping[str, front.Mode] = MappingProxyType(
-    {
-        "train": train,
-        "evaluate": evaluate,
-        "predict": predict,
-        "export": export,
-        "audit": audit,
-        "deidentify": deidentify,
-    }
-)
-
 
 def settings() -> config.Config:
     """Returns the recipe's settings, with --data and --set laid over them; without a recipe, the defaults.
@@ -128,20 +59,14 @@ def recipe(name: str) -> config.Config:
     return importlib.import_module(f"pipelines.{name}").get_config()
 
 
-def show_metrics(metrics: Mapping[str, Any]) -> None:
-    print(f"\n{metrics['n']} test cases of {metrics['n_patients']} patients, 95% intervals")
-    for name in HEADLINE:
-        entry = metrics["metrics"][name]
-        known = {key: "n/a" if value is None else f"{value:.3f}" for key, value in entry.items()}
-        print(f"  {name:<18} {known['value']}  ({known['low']} to {known['high']})")
-
-
 def parse(arguments: Sequence[str]) -> list[str]:
     return front.parse(FLAGS, arguments)
 
 
 def main(_: Sequence[str]) -> int:
-    return front.answer(FLAGS, MODES)
+    door = commands.Door(FLAGS, settings, functools.partial(front.load, medkeras))
+    modes = {name: functools.partial(mode, door) for name, mode in commands.MODES.items()}
+    return front.answer(FLAGS, modes)
 
 
 if __name__ == "__main__":

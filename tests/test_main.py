@@ -16,6 +16,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 import main
+from medkeras.workflows import commands
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = (
@@ -188,10 +189,10 @@ def test_an_output_that_cannot_be_written_is_the_users_mistake(capfd, model, tmp
 
 
 def test_ctrl_c_ends_with_130(capfd, monkeypatch) -> None:
-    def interrupt():
+    def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "MODES", {**main.MODES, "train": interrupt})
+    monkeypatch.setattr(commands, "MODES", {**commands.MODES, "train": interrupt})
     assert call("--mode=train") == 130
     assert complaint(capfd) == "Interrupted; no half-written version was left behind."
 

@@ -32,6 +32,11 @@ def load(package: types.ModuleType, name: str) -> Callable[..., Any]:
         os.close(nothing)
 
 
+def show(text: str) -> None:
+    """Writes a line, or several, to standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
 def complain(sentence: str) -> None:
     """Writes one sentence to standard error, with the program's name before it."""
     sys.stderr.write(f"medkeras: {sentence}\n")
