@@ -117,16 +117,11 @@ def _prepared(
     overlap = known.overlap(data.digests["test"])
     kept = data.stores["test"].cases if given and settings.leakage != "drop" else known.unseen(data)
     overlap = dataclasses.replace(overlap, left_out=overlap.of - len(kept))
-    if not kept:
-        raise errors.DataError(
-            f"An evaluation needs a case that the model has not seen. Received: {overlap.of:,} cases: {overlap.reasons}"
-        )
     if not overlap.left_out:
         return _with_notes(data, *_whole(data, given)), overlap
     left = data.case_set.replace_cases(kept, _parted(overlap, given))
     del data
-    data = prepare.prepare(left, settings, canvas=opened.canvas, folder=folder, track=terminal.track)
-    return data, overlap
+    return prepare.prepare(left, settings, canvas=opened.canvas, folder=folder, track=terminal.track), overlap
 
 
 def _whole(data: prepare.Prepared, given: bool) -> list[str]:
@@ -135,10 +130,17 @@ def _whole(data: prepare.Prepared, given: bool) -> list[str]:
 
 
 def _parted(overlap: seen.Overlap, given: bool) -> str:
-    whence = "Of the test split (data.leakage=drop)" if given else "The data hold no test split: of all cases"
+    """Returns how many cases are evaluated and why no more; raises `DataError` where none is."""
+    left = overlap.of - overlap.left_out
+    if not left:
+        raise errors.DataError(
+            f"An evaluation needs a case that the model has not seen. Received: {overlap.of:,} cases, of which "
+            f"{overlap.reasons}"
+        )
+    whence = "The test split is cleaned (data.leakage=drop)" if given else "The data hold no test split"
     return (
-        f"{whence} {overlap.of - overlap.left_out:,} of {overlap.of:,} are evaluated, the others were left out for the "
-        f"model has seen them: {overlap.reasons}."
+        f"{whence}: {left:,} of {overlap.of:,} cases are evaluated. The others are left out, for the model has seen "
+        f"them: {overlap.reasons}."
     )
 
 

@@ -49,9 +49,8 @@ class Overlap:
     def reasons(self) -> str:
         """Why cases are left out."""
         others = self.left_out - self.training - self.validation
-        return f"{self.training:,} show pictures of the model's training, {self.validation:,} of its validation" + (
-            f", {others:,} are of the patients of such pictures" if others else ""
-        )
+        more = f", {others:,} are of the patients of such pictures" if others else ""
+        return f"{self.training:,} show pictures of its training, {self.validation:,} of its validation{more}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +100,7 @@ def read(folder: str | os.PathLike[str]) -> Seen:
     """
     path = pathlib.Path(folder, NAME)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Seen(_digests(arrays["training"]), _digests(arrays["validation"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise errors.ModelError(
