@@ -47,7 +47,8 @@ _TECHNICAL = """
     PhosphorType ApplicationName ApplicationVersion ApplicationManufacturer AlgorithmName AlgorithmVersion
     ImageFilter RadiationMachineName
 """
-# Numbers alone, each named in the standard's list of safe private attributes: factors that give pixels their meaning.
+# Numbers alone, factors that give pixels their meaning: those of the standard's list of safe private attributes
+# (PS3.15, table E.3.10-1) that pydicom's private dictionary knows under the same creator, number and meaning.
 _SAFE_PRIVATE = frozenset(
     (
         ("Philips PET Private Group", 0x7053, 0x00),
@@ -61,9 +62,17 @@ _SAFE_PRIVATE = frozenset(
         ("GEMS_ACQU_01", 0x0019, 0x27),
         ("GEMS_PARM_01", 0x0043, 0x39),
         ("ELSCINT1", 0x00E1, 0x21),
-        ("ELSCINT1", 0x00E1, 0x50),
     )
 )
+# Groups of numbers and coded strings about the patient, orders, visits, signatures and labels of media; and of what is
+# no medical image: tested materials and searched luggage.
+_OTHER_GROUPS = frozenset((0x0010, 0x0014, 0x0032, 0x0038, 0x0400, 0x2200, 0x4000, 0x4008, 0x4010))
+_BODY = "PatientBodyMassIndex MeasuredAPDimension MeasuredLateralDimension ExaminedBodyThickness"
+_OF_THE_PATIENT = "SubjectRelativePositionInImage QualityControlSubject AnatomicalOrientationType"
+_SELECTED = """
+    SelectorISValue SelectorOFValue SelectorODValue SelectorFDValue SelectorOLValue SelectorFLValue SelectorULValue
+    SelectorUSValue SelectorSLValue SelectorSSValue SelectorOVValue SelectorSVValue SelectorUVValue SelectorDSValue
+"""
 _REQUIRED = """
     ManufacturerModelName SoftwareVersions Manufacturer SegmentLabel RescaleType LUTExplanation ModalityLUTType
     BeamName TrackSetLabel GraphicLayerDescription ContentDescription ContentLabel SegmentAlgorithmName AlgorithmName
@@ -82,8 +91,10 @@ AT_THE_TOP = _tags(_PIXELS)
 
 _DEVICE = _tags(_TECHNICAL)
 _CONTENT = _tags("TextValue")
-# Without meaning when the code that it belongs to was looked up anew.
-_NEVER = _tags("CodingSchemeVersion ContextIdentifier MappingResource")
+# Without meaning when the code that it belongs to was looked up anew; or values of any other attribute.
+_NEVER = _tags("CodingSchemeVersion ContextIdentifier MappingResource") | _tags(_SELECTED)
+_NUMBERS_OF_THE_BODY = _tags(_BODY)
+_KEPT_OF_THE_PATIENT = _tags(_OF_THE_PATIENT)
 FREE_TERMS = _tags("ContentLabel SelectorCSValue")
 """Coded strings that people choose."""
 LAYERS = _tags("GraphicLayer")
@@ -100,9 +111,11 @@ def action(tag: int, vr: str, *, options: frozenset[str]) -> str:
         vr: Its value representation in the standard's dictionary.
         options: The chosen options.
     """
+    if tag in _NEVER or (vr != "SQ" and tag >> 16 in _OTHER_GROUPS and tag not in _KEPT_OF_THE_PATIENT):
+        return "K" if tag in _NUMBERS_OF_THE_BODY and "retain_patient_characteristics" in options else "X"
     if NUMBERS.issuperset(vr.split(" or ")):
         return "K"
-    if tag in _NEVER or (vr != "SQ" and datadict.dictionary_is_retired(tag)):
+    if vr != "SQ" and datadict.dictionary_is_retired(tag):
         return "X"
     if tag in BYTES:
         return "K"

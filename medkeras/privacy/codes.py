@@ -17,6 +17,7 @@ from medkeras.privacy import pseudonyms, words
 VALUE, SCHEME, MEANING = 0x00080100, 0x00080102, 0x00080104
 TAGS = frozenset((VALUE, SCHEME, MEANING))
 LOCAL = "99LOCAL"
+_NAMED = 0x0040A043
 
 _PATTERNS: Mapping[str, re.Pattern[str]] = types.MappingProxyType(
     {
@@ -38,6 +39,26 @@ _PATTERNS: Mapping[str, re.Pattern[str]] = types.MappingProxyType(
         "UMLS": re.compile(r"C[0-9]{7}"),
     }
 )
+
+_SUBJECT = frozenset(("121028", "121029", "121030", "121031", "121032", "121033", "121118"))
+_TRAIT = re.compile(
+    r"((patient|subject)('s)? )?(age|sex|gender|birth ?date|date of birth|body mass index|bmi|body surface area|bsa)"
+    r"|(patient|subject|body|standing)('s)? (height|length|size|weight|mass|race|ethnic group|occupation|characteristics)",
+    re.IGNORECASE,
+)
+
+
+def tells_of_the_patient(item: pydicom.Dataset) -> bool:
+    """Whether a content item says who its subject is, or of what age, sex or size.
+
+    Reference:
+        DICOM PS3.16, TID 1007 (Subject Context, Patient), by code or by meaning.
+    """
+    try:
+        names = [(str(name.get("CodeValue", "")), str(name.get("CodeMeaning", ""))) for name in item[_NAMED].value]
+        return any(value in _SUBJECT or _TRAIT.fullmatch(meaning.strip()) for value, meaning in names)
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 def clean(item: pydicom.Dataset, key: bytes, *, people: frozenset[str]) -> dict[int, str]:

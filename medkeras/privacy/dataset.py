@@ -15,10 +15,14 @@ import pydicom
 from pydicom import charset, datadict
 from pydicom.dataelem import DataElement
 
-from medkeras.privacy import allowed, arrays, codes, held, options, pseudonyms, table, values, words
+from medkeras.privacy import allowed, arrays, codes, held, options, patients, pseudonyms, table, terms, values, words
 
 LARGEST_DEPTH = 32
 
+IDENTITY = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName")
+"""What the fields of `patients.Identity` are read from."""
+
+_LONGEST_NAME = 1024
 _PATIENT_NAME, _PATIENT_ID, _CHARSET = 0x00100010, 0x00100020, 0x00080005
 _AGE, _ZONE, _PHOTOMETRIC = 0x00101010, 0x00080201, 0x00280004
 _STATUS = {
@@ -63,13 +67,22 @@ class Subject:
     counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
-def subject(dataset: pydicom.Dataset, key: bytes, *, chosen: frozenset[str]) -> Subject:
-    """Returns what a dataset is cleaned with; a patient is told by ID and its issuer, else by name, else by study."""
-    patient = _text(dataset, "PatientID")
-    if patient:
-        patient = "\\".join(filter(None, (_text(dataset, "IssuerOfPatientID"), patient)))
-    others = (_text(dataset, keyword) for keyword in ("PatientName", "StudyInstanceUID", "SOPInstanceUID"))
-    patient = patient or next(filter(None, others), "")
+def identity(dataset: pydicom.Dataset) -> patients.Identity:
+    """Returns what a dataset says of its patient."""
+    texts = (_text(dataset, keyword)[:_LONGEST_NAME] for keyword in IDENTITY)
+    return patients.Identity(*texts)
+
+
+def subject(dataset: pydicom.Dataset, key: bytes, *, chosen: frozenset[str], patient: str = "") -> Subject:
+    """Returns what a dataset is cleaned with.
+
+    Args:
+        dataset: As read.
+        key: The secret.
+        chosen: The chosen options.
+        patient: What names the patient, from all files that are cleaned together; empty to look at this one alone.
+    """
+    patient = patient or patients.of_files({"": identity(dataset)})[""] or _text(dataset, "SOPInstanceUID")
     people = words.of_people(_text(dataset, keyword) for keyword in _PEOPLE.split())
     return Subject(
         key=key,
@@ -83,7 +96,8 @@ def subject(dataset: pydicom.Dataset, key: bytes, *, chosen: frozenset[str]) -> 
 
 def _text(dataset: pydicom.Dataset, keyword: str) -> str:
     try:
-        return str(dataset.get(keyword, "") or "").strip()
+        value = dataset.get(keyword, "") or ""
+        return "\\".join(map(str, value if isinstance(value, pydicom.multival.MultiValue) else [value])).strip()
     except Exception:
         return ""
 
@@ -228,9 +242,9 @@ def _kept(tag: int, vr: str, value: str, given: Subject) -> str:
 
 _FORMS: dict[str, Callable[[str], str]] = {
     "AS": values.age,
-    "CS": values.term,
-    "DS": values.number,
-    "IS": values.number,
+    "CS": terms.clean,
+    "DS": values.decimal,
+    "IS": values.integer,
 }
 
 
@@ -242,8 +256,9 @@ def _sequence(element: DataElement, action: str, given: Subject, depth: int) -> 
         return DataElement(tag, "SQ", [_comment()])
     if action == "X" or (action == "D" and tag not in (_OBSERVERS, _PERFORMED)):
         return None
-    items = [] if action == "Z" else [clean(item, given, depth=depth + 1) for item in element.value or ()]
-    return DataElement(tag, "SQ", items)
+    told = "retain_patient_characteristics" in given.options
+    items = [item for item in element.value or () if told or not codes.tells_of_the_patient(item)]
+    return DataElement(tag, "SQ", [] if action == "Z" else [clean(item, given, depth=depth + 1) for item in items])
 
 
 def _code(value: str, scheme: str, meaning: str) -> pydicom.Dataset:
@@ -280,4 +295,4 @@ def _numbers(element: DataElement) -> DataElement | None:
         return element
     if element.VR not in ("DS", "IS"):
         return None
-    return element if all(values.number(str(value)) for value in _list(element)) else None
+    return element if all(_FORMS[element.VR](str(value)) for value in _list(element)) else None

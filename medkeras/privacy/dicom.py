@@ -17,7 +17,7 @@ from pydicom import config, dataset, uid
 
 from medkeras import version
 from medkeras.privacy import dataset as datasets
-from medkeras.privacy import held, options, pixels, pseudonyms, suspects
+from medkeras.privacy import held, options, patients, pixels, pseudonyms, suspects
 
 IMPLEMENTATION = "2.25.145498206116463571911563245108742051423"
 """Names medkeras as the writer of a file."""
@@ -38,7 +38,15 @@ def looks_like(head: bytes) -> bool:
     return head[128:132] == b"DICM" or (head[:2] in _GROUPS and head[2:4] in _ELEMENTS)
 
 
-def deidentify(path: str, target: str, *, key: bytes, chosen: frozenset[str]) -> tuple[str, dict[str, int]]:
+def identify(path: str) -> patients.Identity:
+    """Returns what a file says of its patient; raises `HeldBackError` where it cannot be read."""
+    with _lenient():
+        return datasets.identity(_read(path, list(datasets.IDENTITY)))
+
+
+def deidentify(
+    path: str, target: str, *, key: bytes, chosen: frozenset[str], patient: str = ""
+) -> tuple[str, dict[str, int]]:
     """Writes a DICOM file without identity.
 
     Args:
@@ -46,6 +54,7 @@ def deidentify(path: str, target: str, *, key: bytes, chosen: frozenset[str]) ->
         target: Where the new file goes.
         key: The secret.
         chosen: Options of the profile.
+        patient: What names the patient, from all files that are cleaned together; empty to look at this one alone.
 
     Returns:
         The name of the new file below the output folder, by pseudonyms of patient, study, series and instance; and how
@@ -57,7 +66,7 @@ def deidentify(path: str, target: str, *, key: bytes, chosen: frozenset[str]) ->
     with _lenient():
         source = _read(path)
         suspects.check(source, chosen)
-        given = datasets.subject(source, key, chosen=chosen)
+        given = datasets.subject(source, key, chosen=chosen, patient=patient)
         new = datasets.clean(source, given)
         if not new.get("SOPInstanceUID"):
             raise held.HeldBackError("an object has a SOP Instance UID")
@@ -81,7 +90,7 @@ def _lenient() -> Iterator[None]:
         config.settings.reading_validation_mode, config.settings.writing_validation_mode = modes
 
 
-def _read(path: str) -> pydicom.FileDataset:
+def _read(path: str, keywords: list[str] | None = None) -> pydicom.FileDataset:
     with open(path, "rb") as file:
         head = file.read(132)
         if head[128:] == b"DICM" and head.startswith(_PROGRAMS):
@@ -89,7 +98,7 @@ def _read(path: str) -> pydicom.FileDataset:
         file.seek(0)
         _check_inflated(file)
         try:
-            return pydicom.dcmread(file, force=head[128:] != b"DICM")
+            return pydicom.dcmread(file, force=head[128:] != b"DICM", specific_tags=keywords)
         except (MemoryError, RecursionError):
             raise
         except Exception:

@@ -33,7 +33,9 @@ class Done:
     actions: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-def deidentify_file(path: str, target: str, *, relative: str, key: bytes, chosen: frozenset[str]) -> Done:
+def deidentify_file(
+    path: str, target: str, *, relative: str, key: bytes, chosen: frozenset[str], patient: str = ""
+) -> Done:
     """Writes a file without identity to `target`, or says why it is held back; the file itself is left as it is.
 
     Args:
@@ -42,13 +44,15 @@ def deidentify_file(path: str, target: str, *, relative: str, key: bytes, chosen
         relative: The name of the file below the folder that the user named; its hash becomes the new name.
         key: The secret.
         chosen: Options of the profile, for DICOM files.
+        patient: What names the patient of a DICOM file, from all files that are cleaned together; empty to look at this
+            one alone.
     """
     kind = ""
     try:
         head = _head(path)
         kind = _kind(head)
         if kind == "DICOM":
-            name, actions = dicom.deidentify(path, target, key=key, chosen=chosen)
+            name, actions = dicom.deidentify(path, target, key=key, chosen=chosen, patient=patient)
             return Done(kind, name, "", actions)
         actions = _rewrite(kind, path, target)
         return Done(kind, _renamed(relative, _SUFFIX.get(kind) or nifti.suffix(head), key), "", actions)
@@ -65,14 +69,26 @@ def deidentify_file(path: str, target: str, *, relative: str, key: bytes, chosen
         return Done(kind, reason="the file is damaged")
 
 
-def clean(path: str, *, target: str, relative: str, key: str, chosen: Sequence[str]) -> dict[str, Any]:
+def identify(path: str) -> dict[str, str]:
+    """Returns what a DICOM file says of its patient, as a dict for a worker; an empty one for any other file."""
+    try:
+        return dataclasses.asdict(dicom.identify(path)) if _kind(_head(path)) == "DICOM" else {}
+    except Exception:
+        # Why the file cannot be read is told when it is to be cleaned.
+        return {}
+
+
+def clean(path: str, *, target: str, relative: str, key: str, chosen: Sequence[str], patient: str) -> dict[str, Any]:
     """Does what `deidentify_file` does, for a worker: takes the key in hexadecimal, and returns `Done` as a dict."""
-    done = deidentify_file(path, target, relative=relative, key=bytes.fromhex(key), chosen=frozenset(chosen))
+    secret, options = bytes.fromhex(key), frozenset(chosen)
+    done = deidentify_file(path, target, relative=relative, key=secret, chosen=options, patient=patient)
     return dataclasses.asdict(done)
 
 
 def _head(path: str) -> bytes:
     status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise held.HeldBackError("a folder that is a link, or that cannot be opened, is not searched")
     if not stat.S_ISREG(status.st_mode):
         raise held.HeldBackError("this is not a regular file")
     if not status.st_size:

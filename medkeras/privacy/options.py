@@ -1,5 +1,8 @@
 """The options of the Basic Application Level Confidentiality Profile, by name.
 
+Each keeps no attribute that the standard's column for it does not name (table E.1-1, compared with a transcription of
+September 2024), and fewer than it might: dates of calibration and titles of servers do not stay with a device.
+
 Reference:
     DICOM PS3.15, E.3; PS3.16, CID 7050.
 """
@@ -64,13 +67,14 @@ OPTIONS: Mapping[str, Option] = types.MappingProxyType(
 
 _DEVICE = """
     CassetteID DetectorID DeviceDescription DeviceLabel DeviceSerialNumber GantryID GeneratorID LensMake LensModel
-    LensSerialNumber LensSpecification ManufacturerDeviceIdentifier PerformedStationAETitle
+    LensSerialNumber LensSpecification ManufacturerDeviceIdentifier
     PerformedStationGeographicLocationCodeSequence PerformedStationName PerformedStationNameCodeSequence PlateID
-    ScheduledProcedureStepLocation ScheduledStationAETitle ScheduledStationGeographicLocationCodeSequence
-    ScheduledStationName ScheduledStationNameCodeSequence ScheduledStudyLocation ScheduledStudyLocationAETitle
+    ScheduledProcedureStepLocation ScheduledStationGeographicLocationCodeSequence
+    ScheduledStationName ScheduledStationNameCodeSequence ScheduledStudyLocation
     SourceManufacturer SourceSerialNumber StationName TransducerIdentificationSequence TreatmentMachineName UDISequence
     UniqueDeviceIdentifier XRayDetectorID XRayDetectorLabel XRaySourceID DeviceUID ManufacturerDeviceClassUID
 """
+_TITLES = "PerformedStationAETitle ScheduledStationAETitle ScheduledStudyLocationAETitle"
 _INSTITUTION = """
     InstitutionName InstitutionAddress InstitutionCodeSequence InstitutionalDepartmentName
     InstitutionalDepartmentTypeCodeSequence ClinicalTrialCoordinatingCenterName ClinicalTrialSiteID
@@ -88,14 +92,23 @@ _DESCRIPTORS = re.compile(
     "|PrescriptionNotesSequence|AdmittingDiagnosesCodeSequence|TreatmentSites?)$"
 )
 _NO_DESCRIPTORS = {
+    "AcquisitionContextDescription",
+    "ChannelDerivationDescription",
+    "ChannelLabel",
+    "DeviceDescription",
+    "DeviceLabel",
+    "MultiplexGroupLabel",
     "ConfidentialityConstraintOnPatientDataDescription",
     "ImagePresentationComments",
     "ModifiedImageDescription",
     "TextComments",
     "XRayDetectorLabel",
 }
+# A report's own text of a UID, and a signature's, which is void.
+_NEVER_KEPT = "UID DigitalSignatureUID"
 _TEXT = {"LO", "SH", "ST", "LT", "UT", "SQ"}
-_BIRTH = {"PatientBirthDate", "PatientBirthTime"}
+# A satellite's time is exact to the second, and no shift of days hides it.
+_NO_DATES = {"PatientBirthDate", "PatientBirthTime", "GPSTimeStamp"}
 
 
 def checked(names: Iterable[str]) -> frozenset[str]:
@@ -129,12 +142,12 @@ def actions(options: frozenset[str]) -> dict[int, str]:
     if "retain_patient_characteristics" in options:
         changed.update(_tags(_PATIENT_CLEANED, "C") | _tags(_PATIENT_KEPT, "K"))
     if "retain_device_identity" in options:
-        changed.update(_tags(_DEVICE, "K"))
+        changed.update(_tags(_DEVICE, "K") | _tags(_TITLES, "C"))
     if "retain_institution" in options:
         changed.update(_tags(_INSTITUTION, "K"))
     if "retain_uids" in options:
-        changed.update({tag: "K" for tag, action in table.ACTIONS.items() if action == "U"})
-        changed.pop(table.tag("DigitalSignatureUID"), None)
+        uids = {tag: "K" for tag, action in table.ACTIONS.items() if action == "U"}
+        changed.update({tag: action for tag, action in uids.items() if tag not in _tags(_NEVER_KEPT, "U")})
     return changed
 
 
@@ -151,4 +164,4 @@ def _is_descriptor(tag: int) -> bool:
 
 def _is_date(tag: int) -> bool:
     known = datadict.dictionary_has_tag(tag) and datadict.dictionary_VR(tag) in {"DA", "DT", "TM"}
-    return known and datadict.keyword_for_tag(tag) not in _BIRTH
+    return known and datadict.keyword_for_tag(tag) not in _NO_DATES

@@ -19,7 +19,7 @@ LARGEST_SHIFT = 3650
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_TERM = re.compile(r"[A-Z0-9 _]{0,16}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 _AGE = re.compile(r"([0-9]{3})([DWMY])")
 _ZONE = re.compile(r"[+-][0-9]{4}")
 _TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
@@ -101,14 +101,15 @@ def shifted(vr: str, value: str, *, days: int) -> str:
     return f"{day.year:04d}{day.month:02d}{day.day:02d}{found[2] or ''}{found[3] or ''}"
 
 
-def number(text: str) -> str:
-    """Returns a number written in digits, empty for what is none (VR `DS` and `IS`)."""
+def decimal(text: str) -> str:
+    """Returns a number written in digits, empty for what is none (VR `DS`)."""
     return text.strip() if _NUMBER.fullmatch(text.strip()) else ""
 
 
-def term(text: str) -> str:
-    """Returns a coded string as the standard allows it, empty for what is none (VR `CS`)."""
-    return text.strip() if _TERM.fullmatch(text.strip()) else ""
+def integer(text: str) -> str:
+    """Returns a whole number of 32 bits, empty for what is none (VR `IS`)."""
+    found = _INTEGER.fullmatch(text.strip())
+    return text.strip() if found and -(2**31) <= int(text) < 2**31 else ""
 
 
 def age(text: str) -> str:

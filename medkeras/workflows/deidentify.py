@@ -10,13 +10,13 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
 from medkeras import errors, version
 from medkeras.guard import pool, tasks
-from medkeras.privacy import file, options, pseudonyms, table
+from medkeras.privacy import file, options, patients, pseudonyms, table
 from medkeras.workflows import terminal
 
 REPORT = "deidentify.json"
@@ -39,11 +39,12 @@ _PATH_PREFIX = "f"
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """One file: where it is, where the new one goes, and its name below the folder that the user named."""
+    """One file: where it is, where the new one goes, its name below the folder that the user named, and whose it is."""
 
     path: str
     target: str
     relative: str
+    patient: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +107,8 @@ def deidentify(
         entries = list(_cleaned(found, ready, pathlib.Path(scratch), secret=secret, chosen=chosen))
         report = _report(entries, chosen)
         _write(json.dumps(report, indent=1).encode("ascii"), ready / REPORT)
-        # All together at the end: what is interrupted leaves nothing that could be taken for the whole.
-        for entry in sorted(ready.iterdir()):
+        # All together at the end, the report last: what is interrupted leaves nothing that may be taken for the whole.
+        for entry in sorted(ready.iterdir(), key=lambda entry: (entry.name == REPORT, entry.name)):
             os.replace(entry, folder / entry.name)
     held_back = sum(entry["held_back"] for entry in entries)
     return Deidentified(folder, len(entries) - held_back, held_back, report)
@@ -135,9 +136,13 @@ def _files(inputs: Sequence[str | os.PathLike[str]]) -> list[tuple[pathlib.Path,
 
 
 def _walk(place: pathlib.Path) -> Iterator[pathlib.Path]:
-    for folder, inner, names in os.walk(place):
+    """Yields every file, and every folder that is not searched: links, and folders that cannot be opened."""
+    closed: list[OSError] = []
+    for folder, inner, names in os.walk(place, onerror=closed.append):
         inner.sort()
-        yield from (pathlib.Path(folder, name) for name in sorted(names))
+        links = (name for name in inner if os.path.islink(os.path.join(folder, name)))
+        yield from (pathlib.Path(folder, name) for name in sorted((*names, *links)))
+    yield from (pathlib.Path(error.filename) for error in closed)
 
 
 def _output(folder: pathlib.Path, inputs: Sequence[str | os.PathLike[str]]) -> pathlib.Path:
@@ -163,7 +168,9 @@ def _cleaned(
         _Job(str(path.absolute()), str((scratch / str(position)).absolute()), relative)
         for position, (path, relative) in enumerate(found)
     ]
-    with _answers(jobs, secret=secret, chosen=chosen) as answers:
+    with _workers() as each:
+        jobs = _with_patients(jobs, each(_identity, jobs))
+        answers = each(functools.partial(_answer, secret=secret, chosen=chosen), jobs)
         told = terminal.track(answers, len(jobs), "De-identifying")
         for position, (job, done) in enumerate(zip(jobs, told, strict=True)):
             name = _placed(job, done, folder) if done.name else _thrown_away(job)
@@ -171,19 +178,42 @@ def _cleaned(
 
 
 @contextlib.contextmanager
-def _answers(jobs: Sequence[_Job], *, secret: bytes, chosen: frozenset[str]) -> Iterator[Iterator[file.Done]]:
-    """Yields what becomes of each file, in the order of the files; whoever leaves ends what is not done."""
+def _workers() -> Iterator[Callable[..., Iterator[Any]]]:
+    """Yields what calls a function for each job, and gives the answers in their order; whoever leaves ends the rest."""
     with pool.Pool(_WORKERS, memory=_MEMORY) as workers, futures.ThreadPoolExecutor(_WORKERS) as threads:
         try:
-            yield threads.map(functools.partial(_answer, workers, secret=secret, chosen=chosen), jobs)
+            yield lambda function, jobs: threads.map(functools.partial(function, workers), jobs)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             workers.close()
 
 
+def _with_patients(jobs: Sequence[_Job], identities: Iterator[patients.Identity | None]) -> list[_Job]:
+    """Returns the files with what names their patients, for which all of them are looked at before one is cleaned."""
+    told = terminal.track(identities, len(jobs), "Reading headers")
+    found = {job.target: identity for job, identity in zip(jobs, told, strict=True) if identity}
+    names = patients.of_files(found)
+    return [dataclasses.replace(job, patient=names.get(job.target, "")) for job in jobs]
+
+
+def _identity(workers: pool.Pool, job: _Job) -> patients.Identity | None:
+    """Returns what a file says of its patient; None for one that is not DICOM, or that cannot be read."""
+    task = tasks.Task(_MODULE, file.identify.__name__, job.path, _limits(job.path), _SENTENCES)
+    with contextlib.suppress(errors.RefusalError):
+        said = workers.facts(task)
+        return patients.Identity(**said) if said else None
+    return None
+
+
 def _answer(workers: pool.Pool, job: _Job, *, secret: bytes, chosen: frozenset[str]) -> file.Done:
     """Cleans one file; whatever happens to its worker, the answer says what became of the file."""
-    arguments = {"target": job.target, "relative": job.relative, "key": secret.hex(), "chosen": sorted(chosen)}
+    arguments = {
+        "target": job.target,
+        "relative": job.relative,
+        "patient": job.patient,
+        "key": secret.hex(),
+        "chosen": sorted(chosen),
+    }
     task = tasks.Task(_MODULE, file.clean.__name__, job.path, _limits(job.path), _SENTENCES, arguments)
     try:
         return file.Done(**workers.facts(task))

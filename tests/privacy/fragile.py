@@ -15,6 +15,9 @@ class Panic(BaseException):
     """As a decoder written in Rust raises it."""
 
 
+identify = file.identify
+
+
 def clean(path: str, *, key: str, **options: Any) -> dict[str, Any]:
     name = pathlib.Path(path).stem
     own = pathlib.Path("/proc/self")

@@ -158,7 +158,8 @@ def test_pipes_links_and_folders_that_lead_back_do_not_hang(folder, key, tmp_pat
     (folder / "back").symlink_to(folder)
     done = deidentify.deidentify([folder], output=tmp_path / "out", key=key)
     assert done.written == 3
-    assert done.held_back == 4
+    assert done.held_back == 5
+    assert done.report["reasons"]["a folder that is a link, or that cannot be opened, is not searched"] == 1
 
 
 def test_every_option_runs_through_the_worker(folder, key, tmp_path) -> None:
