@@ -6,6 +6,7 @@ import collections
 import csv
 import dataclasses
 
+import numpy as np
 import pytest
 
 from medkeras import errors
@@ -42,6 +43,58 @@ def test_carving_is_by_patient_stratified_and_seeded() -> None:
     assert [case.split for case in carve(make(rows)).cases] == [case.split for case in done.cases]
     assert [case.split for case in carve(make(rows), seed=1).cases] != [case.split for case in done.cases]
     assert [case.case_id for case in done.cases] == [f"c{i}" for i in range(1000)]
+
+
+def shuffled(case_set: cases.CaseSet, seed: int) -> cases.CaseSet:
+    order = np.random.default_rng(seed).permutation(len(case_set.cases)).tolist()
+    return case_set.replace_cases(case_set.cases[row] for row in order)
+
+
+def renamed(case_set: cases.CaseSet, seed: int) -> cases.CaseSet:
+    """Gives every case another name and path; patients keep theirs."""
+    names = np.random.default_rng(seed).permutation(len(case_set.cases)).tolist()
+    pairs = zip(case_set.cases, names, strict=True)
+    return case_set.replace_cases(dataclasses.replace(case, case_id=f"n{n}", path=f"n{n}") for case, n in pairs)
+
+
+def homes(case_set: cases.CaseSet) -> dict[str, str]:
+    return {case.patient_id: case.split for case in case_set.cases}
+
+
+def uneven(seed: int) -> cases.CaseSet:
+    """120 patients with 1 to 6 cases of 3 classes, of which some patients have two."""
+    rng = np.random.default_rng(seed)
+    kinds = {f"p{patient}": rng.choice(["aab", "bbc", "ccc", "aaa"]) for patient in range(120)}
+    return make(
+        [(who, str(rng.choice(list(kind))), "") for who, kind in kinds.items() for _ in range(rng.integers(1, 7))]
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_neither_the_order_of_cases_nor_their_names_move_a_patient(seed) -> None:
+    case_set = uneven(seed)
+    expected = homes(carve(case_set, seed))
+    assert set(expected.values()) == set(cases.SPLITS)
+    assert homes(carve(shuffled(case_set, seed + 100), seed)) == expected
+    assert homes(carve(shuffled(renamed(case_set, seed), seed + 200), seed)) == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_moves_no_case_where_patients_are_not_known_or_labels_are_many(seed) -> None:
+    single = make([(f"c{i}", "abc"[i % 3], ("", "train")[i % 2]) for i in range(90)], patients_known=False)
+    members = tuple(
+        dataclasses.replace(case, label="", labels=("a", "b")[: 1 + (i % 4 == 0)])
+        for i, case in enumerate(single.cases)
+    )
+    many = dataclasses.replace(single, cases=members, classes=("a", "b"), multilabel=True)
+    for case_set in (single, many):
+        assert homes(carve(shuffled(case_set, seed), seed)) == homes(carve(case_set, seed))
+
+
+def test_splits_of_data_in_alphabetical_order_are_those_they_always_were() -> None:
+    done = carve(make([(f"p{i:02d}", "ab"[i % 2], "") for i in range(20)]), seed=3)
+    order = "".join({"train": ".", "validation": "v", "test": "T"}[case.split] for case in done.cases)
+    assert order == "v.v...T....T.v.TT..."
 
 
 def test_given_splits_are_kept_and_validation_is_carved_from_training_alone() -> None:

@@ -52,6 +52,11 @@ def write_scans_fixture():
     return write_scans
 
 
+@pytest.fixture(name="draw", scope="session")
+def draw_fixture():
+    return draw
+
+
 @pytest.fixture(scope="session")
 def source(tmp_path_factory) -> str:
     return write_scans(tmp_path_factory.mktemp("scans"))
