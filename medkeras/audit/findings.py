@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from medkeras import errors, version
-from medkeras.audit import copies, counting, groups, shortcuts, survey, suspects
+from medkeras.audit import copies, counting, facts, groups, shortcuts, survey, suspects
 from medkeras.data import cases
 
 FORMAT = 1
@@ -52,6 +52,12 @@ class Findings:
         return found + [(each.path, each.reason) for each in self.of_kind("unreadable")]
 
     @functools.cached_property
+    def headers(self) -> list[tuple[str, str]]:
+        """Path and reason of each header that contradicts another, the standard or the pixels."""
+        windows = facts.poor_windows(self.seen.records, self.facts)
+        return [(each.path, each.reason) for each in self.of_kind("header")] + windows
+
+    @functools.cached_property
     def invalidating(self) -> tuple[str, ...]:
         """What would invalidate a test result, a sentence each."""
         return tuple(_invalidating(self))
@@ -81,6 +87,7 @@ class Findings:
             "unpaired": _listed((each.path, each.reason) for each in self.of_kind("unpaired")),
             "series": _listed((each.path, each.reason) for each in self.of_kind("series")),
             "identity": _listed((each.path, each.reason) for each in self.of_kind("identity")),
+            "headers": _listed(self.headers),
             "masks": _listed((each.path, each.reason) for each in self.of_kind("mask")),
             "exact_duplicates": self.exact.to_json(),
             "near_duplicates": self.near.to_json(),
@@ -140,6 +147,7 @@ def _warnings(found: Findings) -> Iterator[str]:
         ("Images without a label or a mask, labels or masks without an image", len(found.of_kind("unpaired"))),
         ("Faults of series of slices", len(found.of_kind("series"))),
         ("Series that claim to name nobody, and do", len(found.of_kind("identity"))),
+        ("Headers that contradict each other, the standard or the pixels", len(found.headers)),
         ("Faults of masks", len(found.of_kind("mask"))),
     ):
         if count:

@@ -327,6 +327,7 @@ def _problems(found: findings.Findings) -> str:
         ("Unpaired", [(each.path, each.reason) for each in found.of_kind("unpaired")]),
         ("Series of slices", [(each.path, each.reason) for each in found.of_kind("series")]),
         ("Names behind a claim of having none", [(each.path, each.reason) for each in found.of_kind("identity")]),
+        ("Headers that contradict each other, the standard or the pixels", found.headers),
         ("Masks", [(each.path, each.reason) for each in found.of_kind("mask")]),
     ):
         if rows:

@@ -17,7 +17,19 @@ from typing import Any
 import numpy as np
 
 from medkeras import config, errors
-from medkeras.data import cases, files, guard, headers, labelling, series, volume
+from medkeras.data import (
+    cases,
+    dicom_faults,
+    dicom_metadata,
+    files,
+    guard,
+    headers,
+    instances,
+    labelling,
+    series,
+    table,
+    volume,
+)
 from medkeras.privacy import patients
 
 EXTENSIONS = (".dcm", ".dicom")
@@ -37,6 +49,7 @@ class Found:
         root: The folder.
         files: Name from the root, with slashes, to what the file says of itself; sorted.
         patients: Name to what names the patient; empty where nothing does.
+        held: Name to what the file holds, where files share a SOPInstanceUID: equal for copies.
         problems: Files that cannot be read.
         others: Number of DICOM files that hold no image.
     """
@@ -44,8 +57,20 @@ class Found:
     root: pathlib.Path
     files: Mapping[str, Mapping[str, Any]]
     patients: Mapping[str, str]
+    held: Mapping[str, str]
     problems: tuple[cases.Problem, ...]
     others: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Members:
+    """Cases as `labelling.Unlabelled` wants them."""
+
+    items: Sequence[labelling.Item]
+    images: cases.ImageSource
+    problems: Sequence[cases.Problem]
+    held: Mapping[str, str]
+    notes: Sequence[str] = ()
 
 
 class DicomImages:
@@ -72,10 +97,12 @@ def load(place: str, settings: config.DataConfig) -> cases.CaseSet:
     """Reads DICOM files, told by their content, at any depth below a folder.
 
     `data.view` says what a case is: an image (a file, or a frame of one), or a series as a volume. Labels come from
-    the table `data.labels`, else from `labels.csv` in the folder, else from class folders as `folder:` knows them.
+    the table `data.labels`, else from `labels.csv` in the folder, else from class folders as `folder:` knows them. Of
+    files that are copies of one another, and are labelled alike, one is kept.
 
     Raises:
         DataError: There is no such place, it holds no DICOM image, or the labels cannot be used.
+        ConfigError: `data.metadata` names what neither the table nor a header gives.
     """
     data = read(place, settings)
     if not data.items and all(problem.kind == "unreadable" for problem in data.problems):
@@ -95,15 +122,18 @@ def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
     """
     spacing = labelling.spacing_for(settings)
     found = find(place)
-    members, images, problems, notes = _volumes(found, spacing) if settings.view == "volumes" else _slices(found)
+    asked = table.metadata_names(settings)
+    made = _volumes(found, spacing, asked) if settings.view == "volumes" else _slices(found, asked)
     return labelling.Unlabelled(
         name=errors.printable(found.root.resolve().name).lower().replace(" ", "_"),
         root=found.root,
-        items=tuple(members),
-        images=images,
+        items=tuple(made.items),
+        images=made.images,
         patients_known=any(found.patients.values()),
-        notes=(*_notes(found), *notes),
-        problems=(*found.problems, *_false_claims(found), *problems),
+        notes=(*_notes(found), *made.notes),
+        problems=(*found.problems, *_false_claims(found), *_contradictions(found), *made.problems),
+        stated=dicom_metadata.NAMES,
+        held=made.held,
     )
 
 
@@ -128,7 +158,7 @@ def find(place: str) -> Found:
             others += 1
         else:
             problems.append(cases.Problem(str(path), "unreadable", look.reason))
-    return Found(root, found, patients_of(found), tuple(problems), others)
+    return Found(root, found, patients_of(found), instances.contents(root, found), tuple(problems), others)
 
 
 def paths_below(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
@@ -212,6 +242,14 @@ def _false_claims(found: Found) -> Iterator[cases.Problem]:
             yield cases.Problem(str((found.root / names[0]).parent), "identity", reason)
 
 
+def _contradictions(found: Found) -> Iterator[cases.Problem]:
+    """Reports headers that contradict each other, or lack what their class requires."""
+    yield from instances.clashes(found.root, found.files, found.held)
+    stated = {place: [found.files[name] for name in names] for place, names in _series(found).items()}
+    for place, sentence in dicom_faults.of_set(stated):
+        yield cases.Problem(str(found.root / place), instances.KIND, sentence)
+
+
 def _facts_for_labels(name: str, case_id: str, facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "sop_instance_uid": facts["sop_uid"] or "",
@@ -223,16 +261,19 @@ def _facts_for_labels(name: str, case_id: str, facts: Mapping[str, Any]) -> dict
     }
 
 
-def _slices(found: Found) -> tuple[Any, ...]:
-    items, headers_of = [], {}
+def _slices(found: Found, metadata: Sequence[str]) -> _Members:
+    items, headers_of, held = [], {}, {}
     for name, facts in found.files.items():
         path = str(found.root / name)
         headers_of[path] = header_of(facts)
+        stated = dicom_metadata.of_facts(facts, metadata)
         for frame in frames_of(facts):
             case_id = name if frame is None else f"{name}#{frame}"
-            case = cases.Case(case_id, path, found.patients[name] or name, frame=frame)
+            case = cases.Case(case_id, path, found.patients[name] or name, frame=frame, metadata=stated)
             items.append(labelling.Item(case, (_facts_for_labels(case_id, case_id, facts),)))
-    return items, DicomImages(headers_of), tuple(_faults(found)), ()
+            if name in found.held:
+                held[case_id] = f"{found.held[name]} {frame}"
+    return _Members(items, DicomImages(headers_of), tuple(_faults(found)), held)
 
 
 def _faults(found: Found) -> Iterator[cases.Problem]:
@@ -244,9 +285,10 @@ def _faults(found: Found) -> Iterator[cases.Problem]:
             yield from (cases.Problem(str(found.root / place), "series", sentence) for sentence in sentences)
 
 
-def _volumes(found: Found, spacing: volume.Spacing | None) -> tuple[Any, ...]:
+def _volumes(found: Found, spacing: volume.Spacing | None, metadata: Sequence[str]) -> _Members:
     items: list[labelling.Item] = []
     stacks: dict[str, series.Stack] = {}
+    held: dict[str, str] = {}
     problems: list[cases.Problem] = []
     members = _series(found)
     for case_id, names in members.items():
@@ -259,11 +301,16 @@ def _volumes(found: Found, spacing: volume.Spacing | None) -> tuple[Any, ...]:
             continue
         stacks[path] = stack
         patient = found.patients[names[0]] or case_id
+        stated = dicom_metadata.of_facts(found.files[names[0]], metadata)
         facts = tuple(_facts_for_labels(name, case_id, found.files[name]) for name in names)
-        items.append(labelling.Item(cases.Case(case_id, path, patient), facts))
+        items.append(labelling.Item(cases.Case(case_id, path, patient, metadata=stated), facts))
+        if all(name in found.held for name in names):
+            held[case_id] = " ".join(sorted(found.held[name] for name in names))
+    whole = {name for names in members.values() for name in names}
+    problems.extend(instances.copies(str(found.root / name) for name in found.files if name not in whole))
     refused = len(members) - len(stacks)
     notes = (f"{refused} series make no volume and were left out.",) if refused else ()
-    return items, series.SeriesImages(stacks, spacing), problems, notes
+    return _Members(items, series.SeriesImages(stacks, spacing), problems, held, notes)
 
 
 def _planes(found: Found, name: str) -> Iterator[series.Slice]:
@@ -289,14 +336,18 @@ def _numbers(of_frames: Sequence[Sequence[float] | None] | None, index: int) -> 
 
 
 def _series(found: Found) -> dict[str, list[str]]:
-    """Returns the names of each series' files, under its folder's name, or its first file's in a shared folder."""
+    """Returns the names of each series' files, under its folder's name, or its first file's in a shared folder.
+
+    A series that is there several times, copy by copy, is several.
+    """
     members = collections.defaultdict(list)
     for name, facts in found.files.items():
         members[found.patients[name], facts["series_uid"] or name].append(name)
-    folders = [{str(pathlib.PurePosixPath(name).parent) for name in names} for names in members.values()]
+    groups = [names for whole in members.values() for names in instances.editions(whole, found.held)]
+    folders = [{str(pathlib.PurePosixPath(name).parent) for name in names} for names in groups]
     shared = collections.Counter(folder for each in folders for folder in each)
     result = {}
-    for names, own in zip(members.values(), folders, strict=True):
+    for names, own in zip(groups, folders, strict=True):
         folder = next(iter(own))
         alone = len(own) == 1 and shared[folder] == 1 and folder != "." and len(names) > 1
         result[folder if alone else names[0]] = names

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from medkeras import config, errors
-from medkeras.data import cases, labels, split, volume
+from medkeras.data import cases, instances, labels, split, table, volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Unlabelled:
         patients_known: Whether the images name patients.
         notes: Sentences for the user.
         problems: What no case could be made of.
+        stated: Names of metadata that the images can give.
+        held: Case id to what the case holds, where it may be a copy: equal for copies.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Unlabelled:
     patients_known: bool = False
     notes: tuple[str, ...] = ()
     problems: tuple[cases.Problem, ...] = ()
+    stated: tuple[str, ...] = ()
+    held: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def case_set(self) -> cases.CaseSet:
         """Returns the cases as they are, without classes."""
@@ -77,55 +81,110 @@ def labelled(data: Unlabelled, place: str, settings: config.DataConfig) -> cases
     """Returns the data set with the labels of `data.labels`, of `labels.csv` in the folder, or of class folders.
 
     A case without a label, where others have one, is left out and is a problem; so is a label without a case. Without
-    any labels the set has no classes.
+    any labels the set has no classes. Of cases that hold the same and are labelled alike, one is kept.
 
     Args:
         data: The cases.
         place: The folder or file that was asked for; `labels.csv` and class folders are looked for in a folder.
-        settings: `labels` names a table.
+        settings: `labels` names a table, `metadata` what of a case is kept beside its label.
 
     Raises:
         DataError: The table cannot be used.
+        ConfigError: `metadata` names what neither the table nor the images give.
     """
-    table = pathlib.Path(place, labels.NAME)  # Below a file there is none.
-    if settings.labels or table.is_file():
-        return _from_table(data, labels.read(settings.labels or table))
-    return _from_folders(data) if pathlib.Path(place).is_dir() else data.case_set()
+    beside = pathlib.Path(place, labels.NAME)  # Below a file there is none.
+    names = table.metadata_names(settings)
+    if settings.labels or beside.is_file():
+        rows = labels.read(settings.labels or beside, names)
+        _require_known(names, (*rows.metadata, *data.stated))
+        return _once(_from_table(data, rows), data.held)
+    _require_known(names, data.stated)
+    return _once(_from_folders(data) if pathlib.Path(place).is_dir() else data.case_set(), data.held)
 
 
-def _from_table(data: Unlabelled, table: labels.LabelTable) -> cases.CaseSet:
-    kept: list[cases.Case] = []
-    found: list[labels.Row] = []
-    problems: list[cases.Problem] = []
-    for item in data.items:
-        rows = {row.line: row for facts in item.facts if (row := table.lookup(facts))}
-        found.extend(rows.values())
-        if len({row.answer for row in rows.values()}) > 1:
-            lines = ", ".join(map(str, sorted(rows)))
-            problems.append(_problem(item, f"one case has one label. Received: {table.path.name}, lines {lines}"))
-        elif not rows:
-            problems.append(_problem(item, f"has no label in {errors.printable(table.path.name)}"))
-        else:
-            kept.append(_with_row(item.case, next(iter(rows.values()))))
-    unused = table.problems(found)
+def _require_known(names: Sequence[str], known: Sequence[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise errors.ConfigError(
+                f"data.metadata: {errors.unknown('name', name, known or ['none, without a table of labels'])}"
+            )
+
+
+def _once(case_set: cases.CaseSet, held: Mapping[str, str]) -> cases.CaseSet:
+    """Leaves out copies, and says where they lie."""
+    kept, copies = instances.without_copies(case_set.cases, held)
+    if not copies:
+        return case_set
+    return dataclasses.replace(
+        case_set,
+        cases=tuple(kept),
+        notes=(*case_set.notes, *_count(len(copies), "cases are copies of others")),
+        problems=(*case_set.problems, *instances.copies([case.path for case in copies])),
+    )
+
+
+def _from_table(data: Unlabelled, rows: labels.LabelTable) -> cases.CaseSet:
+    kept, found, problems = _matched(data, rows)
+    unused = rows.problems(found)
     if not kept:
         raise errors.BadInputError(
-            table.path, f"labels find images by their {table.key}. Received: {len(unused)} rows that find none"
+            rows.path, f"labels find images by their {rows.key}. Received: {len(unused)} rows that find none"
         )
     return dataclasses.replace(
         data.case_set(),
         cases=tuple(kept),
-        classes=table.classes_of(found),
-        multilabel=table.multilabel,
+        classes=rows.classes_of(found),
+        multilabel=rows.multilabel,
         patients_known=data.patients_known or any(row.patient_id for row in found),
         notes=(
             *data.notes,
             *_count(len(problems), "cases have no label"),
             *_count(len(unused), "labels have no image"),
-            *_parted(data, kept, table.path.name),
+            *_parted(data, kept, rows.path.name),
         ),
         problems=(*data.problems, *problems, *unused),
     )
+
+
+def _matched(
+    data: Unlabelled, rows: labels.LabelTable
+) -> tuple[list[cases.Case], list[labels.Row], list[cases.Problem]]:
+    """Returns the cases that have a label, the rows that found an image, and the cases without a label."""
+    name = errors.printable(rows.path.name)
+    kept: list[cases.Case] = []
+    found: list[labels.Row] = []
+    problems: list[cases.Problem] = []
+    several = _several_patients(data) if rows.key == "patient_id" else frozenset()
+    for item in data.items:
+        mine = {row.line: row for facts in item.facts if (row := rows.lookup(facts))}
+        found.extend(mine.values())
+        lines = ", ".join(map(str, sorted(mine)))
+        if not mine:
+            problems.append(_problem(item, f"has no label in {name}"))
+        elif any(row.key in several for row in mine.values()):
+            problems.append(_problem(item, f"{_ISSUERS}. Received: {name}, lines {lines}"))
+        elif len({row.answer for row in mine.values()}) > 1:
+            problems.append(_problem(item, f"one case has one label. Received: {name}, lines {lines}"))
+        else:
+            kept.append(_with_rows(item.case, list(mine.values())))
+    if not kept and several and found:
+        raise errors.BadInputError(rows.path, f"{_ISSUERS}. Received: {len(problems)} such images, and no other")
+    return kept, found, problems
+
+
+_ISSUERS = (
+    "a PatientID that two issuers gave is that of two patients: labels find their images by path, or by a UID, not by "
+    "patient_id"
+)
+
+
+def _several_patients(data: Unlabelled) -> frozenset[str]:
+    """Returns the identifiers that stand for several patients, told apart by who gave them."""
+    patients: dict[str, set[str]] = collections.defaultdict(set)
+    for item in data.items:
+        for facts in item.facts:
+            patients[facts.get("patient_id", "")].add(item.case.patient_id)
+    return frozenset(identifier for identifier, members in patients.items() if len(members) > 1)
 
 
 def _parted(data: Unlabelled, kept: Sequence[cases.Case], name: str) -> tuple[str, ...]:
@@ -143,9 +202,17 @@ def _parted(data: Unlabelled, kept: Sequence[cases.Case], name: str) -> tuple[st
     )
 
 
-def _with_row(case: cases.Case, row: labels.Row) -> cases.Case:
+def _with_rows(case: cases.Case, rows: Sequence[labels.Row]) -> cases.Case:
+    """Returns the case with what its rows say alike; metadata in which they differ are nobody's."""
+    row = rows[0]
+    said = {name: value if all((name, value) in each.metadata for each in rows) else "" for name, value in row.metadata}
     return dataclasses.replace(
-        case, label=row.label, labels=row.labels, split=row.split, patient_id=row.patient_id or case.patient_id
+        case,
+        label=row.label,
+        labels=row.labels,
+        split=row.split,
+        patient_id=row.patient_id or case.patient_id,
+        metadata=tuple((dict(case.metadata) | said).items()),
     )
 
 

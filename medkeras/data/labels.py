@@ -38,6 +38,7 @@ class Row:
         labels: Class names that are present (multi-label).
         split: `train`, `validation`, `test`, or empty where the table does not say.
         patient_id: Whose images they are, or empty where the table does not say.
+        metadata: Name and value of the columns that were asked for and that the table has.
     """
 
     line: int
@@ -46,10 +47,11 @@ class Row:
     labels: tuple[str, ...] = ()
     split: str = ""
     patient_id: str = ""
+    metadata: tuple[tuple[str, str], ...] = ()
 
     @property
     def answer(self) -> tuple[object, ...]:
-        """All that the row says, whatever its place and key."""
+        """All that the row says of what is to be told, whatever its place and key."""
         return self.label, self.labels, self.split, self.patient_id
 
 
@@ -61,11 +63,13 @@ class LabelTable:
         path: Its file.
         key: The column that finds images, one of `KEYS`.
         multilabel: Whether an image may have any number of the classes.
+        metadata: The columns that were asked for beside the labels, those that the table has.
     """
 
     path: pathlib.Path
     key: str
     multilabel: bool
+    metadata: tuple[str, ...]
     _rows: Mapping[str, Row]
 
     def lookup(self, facts: Mapping[str, str]) -> Row | None:
@@ -102,12 +106,16 @@ class LabelTable:
         )
 
 
-def read(path: str | pathlib.Path) -> LabelTable:
+def read(path: str | pathlib.Path, metadata: Sequence[str] = ()) -> LabelTable:
     """Reads a CSV table of labels.
 
     Columns: one of `KEYS`, also as DICOM spells them (`SOPInstanceUID`), and `label`, or `labels` (several, joined by
     `|`; empty for none); optional `split`, and `patient_id` beside another key. Other columns are not read. Rows that
     say the same twice count once.
+
+    Args:
+        path: The table.
+        metadata: Names of columns that are read too, where the table has them; a column of `KEYS` never is.
 
     Raises:
         DataError: The file is missing, a column is missing, a key has two labels, a cell is empty, a split has no known
@@ -122,12 +130,14 @@ def read(path: str | pathlib.Path) -> LabelTable:
     multilabel = "labels" in columns
     if not multilabel and "label" not in columns:
         _fail(path, "the column 'label'", ("label",), columns)
+    kept = tuple(name for name in metadata if name in columns and name not in KEYS)
     rows: dict[str, Row] = {}
     for line, cells in enumerate(raw, start=2):
         if None in cells or None in cells.values():
             raise errors.BadInputError(path, f"every row has as many cells as the header. Received: line {line}")
-        _add(path, rows, _row(path, line, {name: cells[column] for name, column in columns.items()}, key), key)
-    return LabelTable(path, key, multilabel, rows)
+        row = _row(path, line, {name: cells[column] for name, column in columns.items()}, key)
+        _add(path, rows, dataclasses.replace(row, metadata=table.metadata_of(cells, kept)), key)
+    return LabelTable(path, key, multilabel, kept, rows)
 
 
 def _columns(path: pathlib.Path, header: Sequence[str]) -> dict[str, str]:
@@ -177,9 +187,13 @@ def _normal_path(text: str) -> str:
 
 def _add(path: pathlib.Path, rows: dict[str, Row], row: Row, key: str) -> None:
     other = rows.setdefault(row.key, row)
-    if other.answer != row.answer:
+    if (other.answer, other.metadata) != (row.answer, row.metadata):
         said = [repr("|".join(each.labels) or each.label) for each in (other, row)]
-        differ = "labelled " + " and ".join(said) if said[0] != said[1] else "with another split or patient"
+        differ = (
+            "labelled " + " and ".join(said)
+            if said[0] != said[1]
+            else "with another split or patient, or other metadata"
+        )
         raise errors.BadInputError(
             path, f"each {key} has one label. Received: lines {other.line} and {row.line}, {differ}"
         )

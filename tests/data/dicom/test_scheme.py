@@ -195,7 +195,7 @@ def test_class_folders(study, above) -> None:
     assert {case.label for case in found.cases if "bob" in case.case_id} == {"well"}
     assert {case.split for case in found.cases} == {above}
     stray = [problem.kind for problem in found.problems if problem.path.endswith("stray.dcm")]
-    assert stray == ["series", "unpaired"]
+    assert stray == ["unpaired"]
 
 
 def test_files_are_told_by_their_content(study) -> None:

@@ -219,13 +219,13 @@ def test_views_and_moments_are_no_slices(fields) -> None:
 
 def test_unknown_pixel_spacing_is_told_and_never_resampled(tmp_path) -> None:
     scans.write_series(tmp_path / "s", HEIGHTS, PixelSpacing=None)
-    (problem,) = load(tmp_path).problems
-    assert problem == cases.Problem(
-        str(tmp_path / "s"), "series", "no image states the distance of its pixels: it counts as 1 mm"
+    assert load(tmp_path).problems == (
+        cases.Problem(str(tmp_path / "s"), "header", "6 of 6 files lack what their class requires: PixelSpacing"),
+        cases.Problem(str(tmp_path / "s"), "series", "no image states the distance of its pixels: it counts as 1 mm"),
     )
     case_set = load(tmp_path, **{"data.spacing": "1"})
     assert case_set.cases == ()
-    assert "resampling" in case_set.problems[1].reason
+    assert "resampling" in case_set.problems[-1].reason
     assert case_set.notes[-2] == "1 series make no volume and were left out."
 
 
