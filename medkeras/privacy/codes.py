@@ -43,7 +43,7 @@ _PATTERNS: Mapping[str, re.Pattern[str]] = types.MappingProxyType(
 _SUBJECT = frozenset(("121028", "121029", "121030", "121031", "121032", "121033", "121118"))
 _TRAIT = re.compile(
     r"((patient|subject)('s)? )?(age|sex|gender|birth ?date|date of birth|body mass index|bmi|body surface area|bsa)"
-    r"|(patient|subject|body|standing)('s)? (height|length|size|weight|mass|race|ethnic group|occupation|characteristics)",
+    r"|(patient|subject|body|standing)('s)? (height|length|size|weight|mass|race|ethnic group|occupation)",
     re.IGNORECASE,
 )
 

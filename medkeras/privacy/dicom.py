@@ -164,7 +164,8 @@ def _mark(new: pydicom.Dataset, given: datasets.Subject) -> None:
     new.PatientIdentityRemoved = "YES"
     new.DeidentificationMethod = f"medkeras {version.VERSION}, DICOM PS3.15 annex E"
     new.DeidentificationMethodCodeSequence = []
-    for option in options.codes(given.options):
+    untrue = frozenset() if given.counts["pixels_masked"] else frozenset(("clean_pixel_data",))
+    for option in options.codes(given.options - untrue):
         item = pydicom.Dataset()
         item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = option.code, "DCM", option.meaning[:64]
         new.DeidentificationMethodCodeSequence.append(item)
