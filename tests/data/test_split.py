@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from medkeras import errors
-from medkeras.data import arrays, cases, split
+from medkeras import config, errors
+from medkeras.data import arrays, cases, schemes, split
 
 
 def make(rows: list[tuple[str, str, str]], *, patients_known: bool = True) -> cases.CaseSet:
@@ -77,6 +77,21 @@ def test_neither_the_order_of_cases_nor_their_names_move_a_patient(seed) -> None
     assert set(expected.values()) == set(cases.SPLITS)
     assert homes(carve(shuffled(case_set, seed + 100), seed)) == expected
     assert homes(carve(shuffled(renamed(case_set, seed), seed + 200), seed)) == expected
+
+
+def test_a_table_parts_its_patients_alike_whatever_its_rows_its_paths_and_the_key(tmp_path) -> None:
+    found = []
+    for number in range(3):
+        rng = np.random.default_rng(number)
+        (tmp_path / "key").write_bytes(rng.bytes(32))
+        whose = dict(enumerate(rng.permutation(np.repeat(np.arange(60), 3)).tolist()))
+        rows = [f"{number}-{name}.png,{'ab'[patient % 2]},Name{patient}" for name, patient in whose.items()]
+        (tmp_path / "cases.csv").write_text("\n".join(["path,label,patient_id", *rows]) + "\n")
+        settings = config.DataConfig(source=f"csv:{tmp_path / 'cases.csv'}")
+        members = schemes.load(settings, seed=4, key=tmp_path / "key").cases
+        found.append({whose[int(case.case_id.split("-")[1].removesuffix(".png"))]: case.split for case in members})
+    assert collections.Counter(found[0].values()) == {"train": 40, "validation": 8, "test": 12}
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -105,7 +105,7 @@ def test_a_second_export_is_a_new_version_that_answers_the_same(trained, tmp_pat
     card.verify(found, second)
     assert found.version == 1
     assert found.metrics == card.read(first).metrics
-    for name in ("metrics.json", "predictions.csv", "report.html", "model.keras"):
+    for name in ("metrics.json", "predictions.csv", "report.html", "model.keras", "seen.npz"):
         assert (second / name).read_bytes() == (first / name).read_bytes()
     images = np.random.default_rng(2).integers(0, 256, (3, 20, 31, 1))
     one, two = (saved_model.Served(folder).explain(images) for folder in (first, second))

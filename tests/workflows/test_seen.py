@@ -10,6 +10,7 @@ from PIL import Image
 
 from medkeras import config, errors
 from medkeras.data import arrays, cases, prepare, schemes, store
+from medkeras.export import card
 from medkeras.workflows import seen
 
 CANVAS = store.Canvas(size=(12, 16), channels=1, dtype="uint8", mode="pad")
@@ -112,6 +113,13 @@ def test_nothing_seen_is_written_and_read_too(tmp_path) -> None:
     nothing = seen.Seen(frozenset(), frozenset())
     nothing.write(tmp_path)
     assert seen.read(tmp_path) == nothing
+
+
+def test_a_training_keeps_what_it_saw_under_the_checksum_of_the_card(trained) -> None:
+    folder = trained.published.folder
+    known = seen.read(folder)
+    assert (len(known.training), len(known.validation), len(known.training | known.validation)) == (16, 6, 22)
+    assert seen.NAME in card.read(folder).files
 
 
 def _short(path: pathlib.Path) -> None:
