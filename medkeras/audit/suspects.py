@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from medkeras.audit import facts, fingerprints, survey
+from medkeras.audit import facts, fingerprints, polarity, survey
 from medkeras.data import cases
 
 KINDS = ("constant", "nearly_black", "inverted", "burned_in_header", "burned_in_text", "borders")
@@ -22,7 +22,6 @@ _EVEN = 0.04
 _STEP = 0.1
 _MOST_OF_THE_EDGE = 0.6
 _LEAST_BAR = 0.01
-_COMMON, _POLAR = 0.6, 0.3
 
 _BAND = 0.25
 _SMALLEST_PAGE = 64
@@ -99,7 +98,7 @@ def find(
     """Returns the suspects of each of `KINDS`, the strongest first.
 
     Scores: `constant` the one value; `nearly_black` the brightness as a share of white; `inverted` how much the
-    picture is the negative of most others, 0..1; `burned_in_header` 1 where the header announces it; `burned_in_text`
+    picture is a negative, 0..1; `burned_in_header` 1 where the header announces it; `burned_in_text`
     strokes in a line; `borders` share of the picture.
 
     Args:
@@ -143,26 +142,13 @@ def _nearly_black(
 
 
 def _inverted(records: Sequence[survey.Record]) -> list[tuple[survey.Record, float]]:
-    """Returns the pictures that are the negative of what most of them have in common.
-
-    The common picture is the leading pattern of the thumbnails, found with each one's sign left open, so that it
-    stands whatever share of the set is inverted. Where pictures have little in common no sign can be told.
-    """
+    """Returns the pictures that are negatives beside the others."""
     members = [record for record in records if not record.fingerprint.flat]
-    if len(members) < _ENOUGH:
+    if not members:
         return []
-    thumbnails = np.stack([record.fingerprint.thumbnail[::4, ::4].ravel() for record in members]).astype(np.float32)
-    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
-    thumbnails /= np.maximum(np.linalg.norm(thumbnails, axis=1, keepdims=True), 1e-6)
-    common = thumbnails[0]
-    for _ in range(10):
-        common = np.sign(thumbnails @ common) @ thumbnails
-        common /= max(float(np.linalg.norm(common)), 1e-6)
-    likeness = thumbnails @ common
-    likeness *= 1 if np.median(likeness) >= 0 else -1
-    if np.median(np.abs(likeness)) < _COMMON:
-        return []
-    return [(record, -like) for record, like in zip(members, likeness.tolist(), strict=True) if like < -_POLAR]
+    thumbnails = np.stack([record.fingerprint.thumbnail[::4, ::4] for record in members])
+    scores = polarity.negatives(thumbnails, [record.case.patient_id for record in members])
+    return [(record, score) for record, score in zip(members, scores.tolist(), strict=True) if score > 0]
 
 
 def bars(page: np.ndarray) -> float:

@@ -110,7 +110,7 @@ def read(place: str, settings: config.DataConfig) -> labelling.Unlabelled:
         name=errors.printable(_stem(pathlib.Path(place).resolve().name)).lower().replace(" ", "_"),
         root=found.root,
         items=tuple(_items(found, facts, settings.view)),
-        images=NiftiImages(by_path, settings.view, spacing, getattr(settings, "units", "")),
+        images=NiftiImages(by_path, settings.view, spacing, settings.units),
         patients_known=True,
         notes=tuple(_notes(found, facts)),
         problems=(*broken, *found.problems, *checked),
