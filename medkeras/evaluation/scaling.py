@@ -30,8 +30,8 @@ class Scaling:
         multilabel: Sigmoid for each class; else softmax over the classes.
         slope: float64 `[K]`, above 0.
         offset: float64 `[K]`.
-        knots: Isotonic: for each class its uncalibrated probabilities, rising strictly from 0 to 1, and the
-            calibrated ones, above 0 and never falling; each float64 `[M]`. Else empty.
+        knots: Isotonic: for each class the probabilities that slope and offset give, rising strictly from 0 to 1,
+            and the calibrated ones, above 0 and never falling; each float64 `[M]`. Else empty.
         notes: Why something else than the method asked for was fitted, one sentence each.
     """
 
@@ -85,8 +85,8 @@ def fit(logits: np.ndarray, target: np.ndarray, *, method: str, multilabel: bool
 
     `temperature` divides all logits by one number, so no decision changes (multi-label: none at 0.5). `platt` fits a
     slope and an offset for each class (two classes: one of each, for the difference of the logits), `isotonic` a
-    rising table for each class. These two need cases with and without every class; where they lack them, or where the
-    fit would turn a class round, the temperature is fitted instead and a note says so.
+    rising table for each class, after the temperature. These two need cases with and without every class; where they
+    lack them, or where the fit would turn a class round, the temperature alone is fitted and a note says so.
 
     Args:
         logits: float `[N, K]`, N cases of the validation split.
@@ -200,10 +200,10 @@ def _isotonic(logits: np.ndarray, target: np.ndarray, weight: float, multilabel:
     lacking = _lacking(target)
     if lacking:
         return lacking
-    stated = _stated(logits, multilabel)
-    knots = tuple(_table(column, present, weight) for column, present in zip(stated.T, target.T, strict=True))
-    k = logits.shape[1]
-    return Scaling("isotonic", multilabel, np.ones(k), np.zeros(k), knots)
+    first = _temperature(logits, target, weight, multilabel)
+    columns = zip(first.apply(logits).T, target.T, strict=True)
+    knots = tuple(_table(stated, present, weight) for stated, present in columns)
+    return dataclasses.replace(first, method="isotonic", knots=knots)
 
 
 def _table(stated: np.ndarray, present: np.ndarray, weight: float) -> tuple[np.ndarray, np.ndarray]:
@@ -211,11 +211,11 @@ def _table(stated: np.ndarray, present: np.ndarray, weight: float) -> tuple[np.n
     aim = _short_of_certain(np.stack([1 - present, present], axis=1), weight)[:, 1]
     x = np.round(stated, _DECIMALS)
     y = isotonic.IsotonicRegression().fit(x, aim).predict(x)
-    values, block = np.unique(y, return_inverse=True)
+    values, block = np.unique(np.round(y, 2 * _DECIMALS), return_inverse=True)
     centres = np.round(np.bincount(block, x) / np.bincount(block), _DECIMALS)
-    ends = [(0.0, aim.min())] if centres[0] > 0 else []
-    points = [*ends, *zip(centres, values, strict=True), *([(1.0, aim.max())] if centres[-1] < 1 else [])]
-    knots = np.array(points)
+    first = [(0.0, aim.min())] if centres[0] > 0 else []
+    last = [(1.0, aim.max())] if centres[-1] < 1 else []
+    knots = np.maximum.accumulate([*first, *zip(centres, values, strict=True), *last])
     return knots[:, 0], knots[:, 1]
 
 
