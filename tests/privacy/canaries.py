@@ -89,7 +89,7 @@ def searchable(contents: bytes) -> bytes:
     try:
         dataset = pydicom.dcmread(io.BytesIO(contents))
         if dataset.file_meta.TransferSyntaxUID == pydicom.uid.DeflatedExplicitVRLittleEndian:
-            pieces.append(zlib.decompress(contents[contents.index(b"DICM") :], -15))
+            pieces.append(zlib.decompress(contents[144 + dataset.file_meta.FileMetaInformationGroupLength :], -15))
     except Exception:
         pass
     pieces += [base64.b64decode(run[: len(run) // 4 * 4]) for run in re.findall(rb"[A-Za-z0-9+/]{16,}", contents)]
