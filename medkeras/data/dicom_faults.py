@@ -39,10 +39,10 @@ def _of_studies(series: Mapping[str, Sequence[Facts]]) -> Iterator[tuple[str, st
     for name, files in series.items():
         for facts in files:
             first.setdefault(facts["study_uid"], name)
-            began.setdefault(facts["study_uid"], set()).add(facts["study_began"])
+            began.setdefault(facts["study_uid"], set()).update({facts["study_began"]} - {""})
     for uid, stated in began.items():
-        if uid and len(stated - {""}) > 1:
-            yield first[uid], f"a study begins once. Received: its files state {len(stated - {''})} dates and times"
+        if uid and len(stated) > 1:
+            yield first[uid], f"a study begins once. Received: its files state {len(stated)} dates and times"
 
 
 def _of_series(files: Sequence[Facts], tilted: set[str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from tests.audit import scenes
 ROOT = pathlib.Path(__file__).parents[2]
 KEYS = {
     *("format", "medkeras", "data", "cases", "classes", "fingerprint", "invalidating", "warnings", "notes"),
-    *("unreadable", "unpaired", "series", "identity", "masks"),
+    *("unreadable", "unpaired", "series", "identity", "headers", "masks"),
     *("exact_duplicates", "near_duplicates", "patients_across_splits"),
     *("shortcuts", "shortcut_details", "suspects", "counts", "seed", "settings"),
 }

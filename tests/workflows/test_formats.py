@@ -129,7 +129,7 @@ def test_a_table_of_dicom_files_works(from_dicom, places, drawn, tmp_path) -> No
 def test_frames_are_answered_one_by_one(from_dicom, tmp_path) -> None:
     frames = np.stack([scans.plain(value, (SIZE, SIZE)) for value in (100, 900, 1700)])
     scans.save(scans.dataset(frames, NumberOfFrames=3), tmp_path / "in" / "cine.dcm")
-    (tmp_path / "in" / "broken.dcm").write_bytes((tmp_path / "in" / "cine.dcm").read_bytes()[:600])
+    (tmp_path / "in" / "broken.dcm").write_bytes((tmp_path / "in" / "cine.dcm").read_bytes()[:601])
     found = predict.predict(from_dicom.published.folder, [tmp_path / "in"], heatmaps=tmp_path / "maps")
     assert [answer.path for answer in found.answers if not answer.error] == [
         str(tmp_path / "in" / f"cine.dcm#{frame}") for frame in range(3)
@@ -227,7 +227,8 @@ def test_real_series_are_found_and_right_side_up(real_data) -> None:
     """Two heads, each with a crop whose geometry is made up; names of files have nothing to do with places."""
     settings = config.Config().override({"data.view": "volumes"}).data
     found = dicom.load(str(real_data / "dicom_mri"), settings)
-    assert [(pathlib.Path(problem.path).name, problem.reason) for problem in found.problems] == [
+    claims = [problem for problem in found.problems if problem.kind == "identity"]
+    assert [(pathlib.Path(problem.path).name, problem.reason) for problem in claims] == [
         ("12-T1post-05670", "22 of 22 files say that the patient's identity was removed, and hold a name"),
         ("14-T1post-22014", "24 of 24 files say that the patient's identity was removed, and hold a name"),
     ]

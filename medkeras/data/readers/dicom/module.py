@@ -42,8 +42,9 @@ def acquired_apart(dataset: pydicom.Dataset) -> bool:
 
 
 def study_began(dataset: pydicom.Dataset) -> str:
-    """Returns date and time of the study, to the second; empty where the file states neither."""
-    return tags.text(dataset, "StudyDate") + tags.text(dataset, "StudyTime").partition(".")[0]
+    """Returns date and time of the study, to the second; empty where the file does not state both."""
+    date, time = tags.text(dataset, "StudyDate"), tags.text(dataset, "StudyTime").partition(".")[0]
+    return date + time if date and time else ""
 
 
 def _day(dataset: pydicom.Dataset, keyword: str) -> datetime.datetime | None:
