@@ -29,5 +29,5 @@ def clean(path: str, *, key: str, **options: Any) -> dict[str, Any]:
         raise Panic("Doe^Jane")
     if name == "fill":
         bytearray(5 * 2**30)
-    time.sleep({"hang": 3600.0, "slow": 0.5}.get(name, 0.0))
+    time.sleep({"hang": 3600.0, "wait": 15.0, "slow": 0.5}.get(name, 0.0))
     return file.clean(path, key=key, **options)

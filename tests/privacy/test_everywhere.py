@@ -72,10 +72,9 @@ def grown(draw: random.Random, level: Dataset, found: canaries.Canaries, *, dept
         value = str(found.value(f"public, {said}", vr))
         level.add(canaries._raw(tag, said, value))
     group = draw.choice((0x0009, 0x0019, 0x0033, 0x5001, 0x7FE1))
-    known = draw.choice(("GEMS_ACQU_01", "ELSCINT1", ""))
-    level.add_new(group << 16 | 0x10, "LO", known or found.value("creator", "LO"))
+    level.add_new(group << 16 | 0x10, "LO", found.value("creator", "LO"))
     for offset in draw.sample(range(0x1000, 0x10FF), 4):
-        vr = draw.choice(("LO", "PN", "DA", "UI") if known else ("LO", "UN", "PN", "OB", "DA", "UI"))
+        vr = draw.choice(("LO", "UN", "PN", "OB", "DA", "UI"))
         level.add_new(group << 16 | offset, vr, found.value("private", vr))
     level.add(canaries._raw(0x00180000 | draw.randrange(0xFFA0, 0xFFF0), "LO", str(found.value("unknown", "LO"))))
     for repeated in (0x50000000, 0x60000000):
