@@ -17,6 +17,8 @@ KINDS = ("percentile", "bca")
 _CELLS_AT_ONCE = 2_000_000
 # Resamples share a generator by sixteens: fast to draw, and still a function of their number alone.
 _TOGETHER = 16
+# More patients than this are drawn one resample at a time, which then stays in a core's cache.
+_LARGE = 4096
 _MOST_LEFT_OUT = 1000
 _ENDLESS = 1e300
 
@@ -98,6 +100,9 @@ def draw_patients(strata: np.ndarray, numbers: range, seed: int) -> np.ndarray:
 
 def _counts(generator: np.random.Generator, size: int) -> np.ndarray:
     """Returns how often each of `size` is drawn in as many draws, int `[_TOGETHER, size]`."""
+    if size > _LARGE:
+        rows = (np.bincount(generator.integers(size, size=size), minlength=size) for _ in range(_TOGETHER))
+        return np.stack([row.astype(np.int32) for row in rows])
     picks = generator.integers(size, size=(_TOGETHER, size))
     picks += np.arange(_TOGETHER)[:, None] * size
     return np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape)

@@ -82,17 +82,17 @@ def balanced_accuracy(c: Counts) -> np.ndarray:
     return (sensitivity(c) + specificity(c)) / 2
 
 
-def predictive_values(c: Counts, prevalence: float) -> tuple[np.ndarray, np.ndarray]:
+def predictive_values(c: Counts, prevalence: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the positive and the negative predictive value.
 
     Args:
         c: The counts.
-        prevalence: Share of those with the class where the values are to hold, 0…1; 0: as counted.
+        prevalence: Share of those with the class where the values are to hold, 0…1; 0 throughout: as counted.
 
     Reference:
         Altman and Bland (1994), BMJ 309: 102.
     """
-    if not prevalence:
+    if not np.any(prevalence):
         return precision(c), ratio(c.clears, c.clears + c.misses)
     found, cleared = sensitivity(c), specificity(c)
     right_call, right_clear = found * prevalence, cleared * (1 - prevalence)

@@ -1,17 +1,18 @@
 """The metrics of `scores`, on many resamples at once.
 
-A resample is how often each case was drawn, so each metric is its weighted form, computed for R
-columns of weights together. Tests hold every one to scikit-learn with `sample_weight`.
+A resample is how often each patient was drawn. What is a sum over cases is a sum over patients, and so a product of
+two matrices; what depends on an order is a running sum over cases that were sorted once. Tests hold every metric to
+scikit-learn with `sample_weight`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 from scipy import sparse
 
-from medkeras.evaluation import calibration, scores
+from medkeras.evaluation import calibration, ranking, rates, scores
 from medkeras.evaluation import predictions as tables
 
 _SMALLEST = np.finfo(np.float64).eps
@@ -22,169 +23,184 @@ class Resampled:
     """Everything about a table that no resample changes.
 
     Args:
-        table: N cases, K classes.
-        target: int8 `[N, K]`, their known labels.
-    """
-
-    def __init__(self, table: tables.Predictions, target: np.ndarray) -> None:
-        decisions = table.decisions
-        self._multilabel = table.multilabel
-        self._true = target.T.astype(np.float64)
-        self._decided = decisions.T.astype(np.float64)
-        self._right = (target == decisions).all(axis=1).astype(np.float64)
-        self._log_loss, self._brier = _losses(table, target)
-        self._calibration = _calibration_matrix(*calibration.statements(table, target))
-        self._rankings = [_Ranking.of(t > 0, p) for t, p in zip(target.T, table.probabilities.T, strict=True)]
-
-    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns `[R]` for each overall metric and `[K, R]` for each metric of a class.
-
-        Args:
-            weights: float64 `[N, R]`, how often each case counts.
-        """
-        total = weights.sum(axis=0)
-        counts = _Counts(
-            hits=(self._true * self._decided) @ weights,
-            true=self._true @ weights,
-            decided=self._decided @ weights,
-            total=total,
-        )
-        by_class = _rates(counts) | _ranked(self._rankings, weights)
-        values = {f"{name}_macro": scores.mean_defined(by_class[name]) for name in scores.PER_CLASS}
-        if len(self._true) == 2 and not self._multilabel:
-            values["auroc_macro"] = by_class["auroc"][1]
-        values["accuracy"] = self._right @ weights / total
-        values["log_loss"] = self._log_loss @ weights / total
-        values["brier_score_loss"] = self._brier @ weights / total
-        values["expected_calibration_error"] = _calibration_error(self._calibration, weights)
-        values |= _multilabel_agreement(counts) if self._multilabel else _agreement(counts)
-        return {name: values[name] for name in scores.OVERALL} | by_class
-
-
-@dataclasses.dataclass(frozen=True)
-class _Counts:
-    """Weighted counts: `[K, R]` hits, truly and by decision in the class; `[R]` total."""
-
-    hits: np.ndarray
-    true: np.ndarray
-    decided: np.ndarray
-    total: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ranking:
-    """One class' cases from the highest score down.
+        table: N cases, K classes, labelled.
+        patients: int `[N]`, the patient of each case, counted from zero.
+        count: How many patients are drawn, P, where not all have a case in the table.
+        prevalence: What predictive values are stated for; 0: that of the resample.
+        names: What is wanted of `scores.NAMES`; areas are computed only where they are.
 
     Attributes:
-        order: int `[N]`, the cases.
-        positives: int `[P]`, where in `order` the P positives are.
-        start, end: int `[P]`, where in `order` each positive's group of equal scores starts, and ends (exclusive).
-        positive_start, positive_end: int `[P]`, the same among the positives alone.
+        width: Numbers held for each resample.
     """
 
-    order: np.ndarray
-    positives: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    positive_start: np.ndarray
-    positive_end: np.ndarray
+    def __init__(
+        self,
+        table: tables.Predictions,
+        patients: np.ndarray,
+        *,
+        count: int | None = None,
+        prevalence: float = 0.0,
+        names: Collection[str] = scores.NAMES,
+    ) -> None:
+        target = np.asarray(table.target)
+        self._names, self._prevalence = tuple(names), scores.prevalences(table, prevalence)[:, None]
+        self._classes, self._multilabel = len(table.classes), table.multilabel
+        count = count or int(patients.max()) + 1
+        of_patient = sparse.csr_array(
+            (np.ones(len(table)), (np.arange(len(table)), patients)), shape=(len(table), count)
+        )
+        self._outcomes = sparse.csr_array(_outcomes(table, target) @ of_patient)
+        self._sums = (of_patient.T @ np.stack(_summed(table, target), axis=1)).T
+        self._gaps = sparse.csr_array(_calibration_matrix(*calibration.statements(table, target)) @ of_patient)
+        self._rankings: list[ranking.Ranking] = []
+        self._micro: ranking.Ranking | None = None
+        if self._wants("auroc_macro", "average_precision_macro", "class:auroc", "class:average_precision"):
+            pairs = zip(target.T > 0, table.probabilities.T, strict=True)
+            self._rankings = [ranking.Ranking.of(present, p, patients) for present, p in pairs]
+        if self._wants("auroc_micro", "average_precision_micro"):
+            everyone = np.repeat(patients, self._classes)
+            self._micro = ranking.Ranking.of(target.ravel() > 0, table.probabilities.ravel(), everyone)
+        self.width = max(count, self._outcomes.shape[0])
 
-    @classmethod
-    def of(cls, positive: np.ndarray, score: np.ndarray) -> _Ranking:
-        """Ranks scores float32 `[N]` of cases, of which bool `[N]` are positive."""
-        order = np.argsort(-score, kind="stable")
-        falling = -score[order]
-        positives = np.flatnonzero(positive[order])
-        start = np.searchsorted(falling, falling[positives], side="left")
-        end = np.searchsorted(falling, falling[positives], side="right")
-        return cls(order, positives, start, end, np.searchsorted(positives, start), np.searchsorted(positives, end))
+    def __call__(self, drawn: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns `[R]` for each overall metric that is wanted and `[K, R]` for each of the classes.
 
+        Args:
+            drawn: `[R, P]`, how often each patient counts.
+        """
+        weights = drawn.T.astype(np.float64, order="C")
+        outcomes = self._outcomes @ weights
+        counts = _counts(outcomes, self._classes, self._multilabel)
+        means = self._means(weights)
+        by_class = _class_rates(counts, self._prevalence) | self._areas(drawn)
+        by_class |= {name: means[scores.of_class(name)] for name in ("brier_score_loss", "log_loss")}
+        values = scores.averages(by_class, counts, two=self._classes == 2 and not self._multilabel)
+        values |= self._micro_areas(drawn)
+        values |= _multilabel_agreement(by_class) if self._multilabel else _agreement(outcomes, counts)
+        values |= means | {scores.of_class(name): by_class[name] for name in scores.PER_CLASS}
+        return {name: values[name] for name in self._names}
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan), where=whole > 0)
+    def _wants(self, *names: str) -> bool:
+        return not set(names).isdisjoint(self._names)
 
+    def _means(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what is a mean over cases, `[R]` or `[K, R]`."""
+        total, right, log_loss, brier, *of_classes = self._sums @ weights
+        means = rates.ratio(np.stack([right, log_loss, brier, *of_classes]), total)
+        error = rates.ratio(np.abs(self._gaps @ weights).sum(axis=0), total)
+        return {
+            "accuracy": means[0],
+            "log_loss": means[1],
+            "brier_score_loss": means[2],
+            "expected_calibration_error": error,
+            scores.of_class("log_loss"): means[3 : 3 + self._classes],
+            scores.of_class("brier_score_loss"): means[3 + self._classes :],
+        }
 
-def _rates(c: _Counts) -> dict[str, np.ndarray]:
-    negatives = c.total - c.true
-    return {
-        "precision": _ratio(c.hits, c.decided),
-        "recall": _ratio(c.hits, c.true),
-        "specificity": _ratio(negatives - c.decided + c.hits, negatives),
-        "f1": _ratio(2 * c.hits, c.true + c.decided),
-    }
+    def _areas(self, drawn: np.ndarray) -> dict[str, np.ndarray]:
+        precision = self._wants("average_precision_macro", "class:average_precision")
+        pairs = [each.areas(drawn, precision=precision) for each in self._rankings]
+        if not pairs:
+            unknown = np.full((self._classes, len(drawn)), np.nan)
+            return {"auroc": unknown, "average_precision": unknown}
+        return {
+            "auroc": np.stack([auroc for auroc, _ in pairs]),
+            "average_precision": np.stack([average for _, average in pairs]),
+        }
 
-
-def _ranked(rankings: list[_Ranking], weights: np.ndarray) -> dict[str, np.ndarray]:
-    pairs = [_areas(ranking, weights) for ranking in rankings]
-    return {
-        "auroc": np.stack([auroc for auroc, _ in pairs]),
-        "average_precision": np.stack([precision for _, precision in pairs]),
-    }
-
-
-def _areas(ranking: _Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns AUROC and average precision, each `[R]`.
-
-    AUROC: the share of pairs in which the positive scores higher, half for equals. Average precision:
-    the mean, over the positives, of the precision when all that score at least as high are called.
-    """
-    ranked = weights[ranking.order]
-    everyone = _running(ranked)
-    drawn = ranked[ranking.positives]
-    positives = _running(drawn)
-    n_positive, n_negative = positives[-1], everyone[-1] - positives[-1]
-    positive_at, everyone_at = positives[ranking.positive_end], everyone[ranking.end]
-    above = everyone_at - positive_at + everyone[ranking.start] - positives[ranking.positive_start]
-    won = np.einsum("pr,pr->r", drawn, n_negative - above / 2)
-    precision = np.divide(positive_at, everyone_at, out=np.zeros_like(drawn), where=everyone_at > 0)
-    return (
-        _ratio(won, n_positive * n_negative),
-        _ratio(np.einsum("pr,pr->r", drawn, precision), n_positive),
-    )
-
-
-def _running(weights: np.ndarray) -> np.ndarray:
-    """Returns `[N + 1, R]`: the sum of the first 0, 1, … N rows."""
-    sums = np.zeros((len(weights) + 1, weights.shape[1]))
-    np.cumsum(weights, axis=0, out=sums[1:])
-    return sums
-
-
-def _agreement(c: _Counts) -> dict[str, np.ndarray]:
-    observed, total = c.hits.sum(axis=0), c.total
-    by_chance = (c.true * c.decided).sum(axis=0)
-    spread = (total**2 - (c.true**2).sum(axis=0)) * (total**2 - (c.decided**2).sum(axis=0))
-    return {
-        "balanced_accuracy": scores.mean_defined(_ratio(c.hits, c.true)),
-        "cohen_kappa": _ratio(observed * total - by_chance, total**2 - by_chance),
-        "matthews_corrcoef": _ratio(observed * total - by_chance, np.sqrt(spread)),
-    }
-
-
-def _multilabel_agreement(c: _Counts) -> dict[str, np.ndarray]:
-    absent, undecided = c.total - c.true, c.total - c.decided
-    correct_absent = absent - c.decided + c.hits
-    by_chance = c.true * c.decided + absent * undecided
-    spread = c.true * c.decided * absent * undecided
-    kappa = _ratio((c.hits + correct_absent) * c.total - by_chance, c.total**2 - by_chance)
-    matthews = _ratio(c.hits * c.total - c.true * c.decided, np.sqrt(spread))
-    balanced = (_ratio(c.hits, c.true) + _ratio(correct_absent, absent)) / 2
-    return {
-        "balanced_accuracy": scores.mean_defined(balanced),
-        "cohen_kappa": scores.mean_defined(kappa),
-        "matthews_corrcoef": scores.mean_defined(matthews),
-    }
+    def _micro_areas(self, drawn: np.ndarray) -> dict[str, np.ndarray]:
+        if self._micro is None:
+            return {}
+        auroc, average = self._micro.areas(drawn, precision=self._wants("average_precision_micro"))
+        return {"auroc_micro": auroc, "average_precision_micro": average}
 
 
-def _losses(table: tables.Predictions, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each case's log loss and Brier score, float64 `[N]`; multi-label: their means over classes."""
+def _outcomes(table: tables.Predictions, target: np.ndarray) -> sparse.csr_array:
+    """Returns `[S, N]`, a one where a case is: S is K x K, true by named; multi-label: K x 2 x 2."""
+    n, k = target.shape
     if table.multilabel:
-        p = table.probabilities.astype(np.float64)
-        of_truth = np.where(target > 0, p, 1 - p)
-        return _minus_log(of_truth).mean(axis=1), ((target - p) ** 2).mean(axis=1)
-    p = scores.normalised(table.probabilities)
-    squares = ((target - p) ** 2).sum(axis=1)
-    return _minus_log(p[target > 0]), squares / 2 if len(table.classes) == 2 else squares
+        where = (4 * np.arange(k) + 2 * target + table.decisions).ravel()
+        return sparse.csr_array((np.ones(n * k), (where, np.repeat(np.arange(n), k))), shape=(4 * k, n))
+    where = target.argmax(axis=1) * k + table.decisions.argmax(axis=1)
+    return sparse.csr_array((np.ones(n), (where, np.arange(n))), shape=(k * k, n))
+
+
+def _counts(outcomes: np.ndarray, classes: int, multilabel: bool) -> rates.Counts:
+    """Returns the counts `[K, R]` of each class against all others from the outcomes `[S, R]`."""
+    if multilabel:
+        cells = outcomes.reshape(classes, 2, 2, -1)
+        return rates.Counts(hits=cells[:, 1, 1], misses=cells[:, 1, 0], alarms=cells[:, 0, 1], clears=cells[:, 0, 0])
+    matrix = outcomes.reshape(classes, classes, -1)
+    hits = np.einsum("kkr->kr", matrix)
+    misses, alarms = matrix.sum(axis=1) - hits, matrix.sum(axis=0) - hits
+    return rates.Counts(hits, misses, alarms, outcomes.sum(axis=0) - hits - misses - alarms)
+
+
+def _class_rates(counts: rates.Counts, prevalence: np.ndarray) -> dict[str, np.ndarray]:
+    positive, negative = rates.predictive_values(counts, prevalence)
+    more, less = rates.likelihood_ratios(counts)
+    return {
+        "precision": rates.precision(counts),
+        "recall": rates.sensitivity(counts),
+        "specificity": rates.specificity(counts),
+        "f1": rates.f1(counts),
+        "accuracy": rates.accuracy(counts),
+        "balanced_accuracy": rates.balanced_accuracy(counts),
+        "positive_predictive_value": positive,
+        "negative_predictive_value": negative,
+        "positive_likelihood_ratio": more,
+        "negative_likelihood_ratio": less,
+        "cohen_kappa": rates.kappa(counts),
+        "matthews_corrcoef": rates.matthews(counts),
+    }
+
+
+def _agreement(outcomes: np.ndarray, counts: rates.Counts) -> dict[str, np.ndarray]:
+    k = len(counts.hits)
+    matrix = outcomes.reshape(k, k, -1)
+    true, named, total = matrix.sum(axis=1), matrix.sum(axis=0), outcomes.sum(axis=0)
+    observed, by_chance = counts.hits.sum(axis=0), (true * named).sum(axis=0)
+    spread = (total**2 - (true**2).sum(axis=0)) * (total**2 - (named**2).sum(axis=0))
+    apart = np.abs(np.arange(k)[:, None] - np.arange(k)).astype(np.float64)
+    return {
+        "balanced_accuracy": scores.mean_defined(rates.sensitivity(counts)),
+        "cohen_kappa": rates.ratio(observed * total - by_chance, total**2 - by_chance),
+        "cohen_kappa_linear": _weighted_kappa(matrix, apart),
+        "cohen_kappa_quadratic": _weighted_kappa(matrix, apart**2),
+        "matthews_corrcoef": rates.ratio(observed * total - by_chance, np.sqrt(spread)),
+    }
+
+
+def _weighted_kappa(matrix: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """Returns one minus the disagreement `[K, K, R]`, weighted by `[K, K]`, over that of chance."""
+    total = matrix.sum(axis=(0, 1))
+    observed = np.tensordot(apart, matrix, axes=2)
+    by_chance = np.einsum("ir,ir->r", matrix.sum(axis=1), apart @ matrix.sum(axis=0))
+    return 1 - rates.ratio(observed * total, by_chance)
+
+
+def _multilabel_agreement(by_class: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kappa = scores.mean_defined(by_class["cohen_kappa"])
+    return {
+        "balanced_accuracy": scores.mean_defined(by_class["balanced_accuracy"]),
+        "cohen_kappa": kappa,
+        "cohen_kappa_linear": kappa,
+        "cohen_kappa_quadratic": kappa,
+        "matthews_corrcoef": scores.mean_defined(by_class["matthews_corrcoef"]),
+    }
+
+
+def _summed(table: tables.Predictions, target: np.ndarray) -> list[np.ndarray]:
+    """Returns what is summed over cases, each `[N]`: one, right, log loss, Brier score, and both of each class."""
+    p = table.probabilities.astype(np.float64) if table.multilabel else scores.normalised(table.probabilities)
+    squares, logs = (target - p) ** 2, _minus_log(np.where(target > 0, p, 1 - p))
+    right = (target == table.decisions).all(axis=1)
+    if table.multilabel:
+        brier, log_loss = squares.mean(axis=1), logs.mean(axis=1)
+    else:
+        brier = squares.sum(axis=1) / (2 if len(table.classes) == 2 else 1)
+        log_loss = logs[target > 0]
+    return [np.ones(len(table)), right.astype(np.float64), log_loss, brier, *logs.T, *squares.T]
 
 
 def _minus_log(probability: np.ndarray) -> np.ndarray:
@@ -196,7 +212,3 @@ def _calibration_matrix(stated: np.ndarray, observed: np.ndarray) -> sparse.csr_
     n, each = stated.shape
     cells = (calibration.bins(stated).ravel(), np.repeat(np.arange(n), each))
     return sparse.csr_array(((observed - stated).ravel() / each, cells), shape=(calibration.BINS, n))
-
-
-def _calibration_error(matrix: sparse.csr_array, weights: np.ndarray) -> np.ndarray:
-    return np.abs(matrix @ weights).sum(axis=0) / weights.sum(axis=0)

@@ -14,9 +14,11 @@ from medkeras.evaluation import predictions as tables
 KINDS = [(2, False), (3, False), (7, False), (1, True), (4, True)]
 
 
-def column_scores(truth, decided, score, weights):
+def column_scores(truth, decided, score, stated, weights):
     """Returns scikit-learn's values for one class against all others."""
     kept = {"sample_weight": weights, "zero_division": np.nan}
+    each = {"sample_weight": weights}
+    positive, negative = metrics.class_likelihood_ratios(truth, decided, **each)
     return {
         "precision": metrics.precision_score(truth, decided, **kept),
         "recall": metrics.recall_score(truth, decided, **kept),
@@ -24,6 +26,35 @@ def column_scores(truth, decided, score, weights):
         "f1": metrics.f1_score(truth, decided, **kept),
         "auroc": metrics.roc_auc_score(truth, score, sample_weight=weights),
         "average_precision": metrics.average_precision_score(truth, score, sample_weight=weights),
+        "accuracy": metrics.accuracy_score(truth, decided, **each),
+        "balanced_accuracy": metrics.balanced_accuracy_score(truth, decided, **each),
+        "positive_predictive_value": metrics.precision_score(truth, decided, **kept),
+        "negative_predictive_value": metrics.precision_score(truth, decided, pos_label=0, **kept),
+        "positive_likelihood_ratio": positive,
+        "negative_likelihood_ratio": negative,
+        "cohen_kappa": metrics.cohen_kappa_score(truth, decided, **each),
+        "matthews_corrcoef": metrics.matthews_corrcoef(truth, decided, **each),
+        "log_loss": metrics.log_loss(truth, stated, **each),
+        "brier_score_loss": metrics.brier_score_loss(truth, stated, **each),
+    }
+
+
+def columns_of(table, i):
+    p = table.probabilities.astype(np.float64)
+    stated = p if table.multilabel else p / p.sum(axis=1, keepdims=True)
+    return table.target[:, i], table.decisions[:, i], table.probabilities[:, i], stated[:, i]
+
+
+def micro_scores(table, weights):
+    truth, decided, score = (x.ravel() for x in (table.target, table.decisions, table.probabilities))
+    each = {"sample_weight": np.repeat(weights, len(table.classes))}
+    return {
+        "precision_micro": metrics.precision_score(truth, decided, **each),
+        "recall_micro": metrics.recall_score(truth, decided, **each),
+        "specificity_micro": metrics.recall_score(truth, decided, pos_label=0, **each),
+        "f1_micro": metrics.f1_score(truth, decided, **each),
+        "auroc_micro": metrics.roc_auc_score(truth, score, **each),
+        "average_precision_micro": metrics.average_precision_score(truth, score, **each),
     }
 
 
@@ -56,7 +87,10 @@ def multiclass_scores(table, weights):
         "log_loss": metrics.log_loss(truth, p, labels=labels, sample_weight=weights),
         "brier_score_loss": metrics.brier_score_loss(truth, p, labels=labels, sample_weight=weights),
         "expected_calibration_error": calibration_error(stated, truth == named, weights),
-        "cohen_kappa": metrics.cohen_kappa_score(truth, named, sample_weight=weights),
+        **{
+            f"cohen_kappa{suffix}": metrics.cohen_kappa_score(truth, named, weights=kind, sample_weight=weights)
+            for suffix, kind in (("", None), ("_linear", "linear"), ("_quadratic", "quadratic"))
+        },
         "matthews_corrcoef": metrics.matthews_corrcoef(truth, named, sample_weight=weights),
     }
 
@@ -82,25 +116,33 @@ def multilabel_scores(table, weights):
         "expected_calibration_error": calibration_error(
             p.ravel(), table.target.ravel(), np.repeat(weights, p.shape[1])
         ),
-        "cohen_kappa": macro(lambda t, d, _: metrics.cohen_kappa_score(t, d, **each)),
+        **dict.fromkeys(
+            ("cohen_kappa", "cohen_kappa_linear", "cohen_kappa_quadratic"),
+            macro(lambda t, d, _: metrics.cohen_kappa_score(t, d, **each)),
+        ),
         "matthews_corrcoef": macro(lambda t, d, _: metrics.matthews_corrcoef(t, d, **each)),
     }
 
 
 def overall_scores(table, weights):
-    return multilabel_scores(table, weights) if table.multilabel else multiclass_scores(table, weights)
+    found = multilabel_scores(table, weights) if table.multilabel else multiclass_scores(table, weights)
+    specificity = [
+        metrics.recall_score(t, d, pos_label=0, sample_weight=weights)
+        for t, d in zip(table.target.T, table.decisions.T, strict=True)
+    ]
+    return found | micro_scores(table, weights) | {"specificity_macro": np.mean(specificity)}
 
 
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("k", "multilabel"), KINDS)
-def test_values_equal_scikit_learn(make_table, k, multilabel):
-    table = make_table(240, k, multilabel=multilabel)
+def test_values_equal_scikit_learn(make_table, k, multilabel, seed):
+    table = make_table(240, k, multilabel=multilabel, seed=seed)
     found = classification.evaluate(table, resamples=5)
     expected = overall_scores(table, np.ones(240))
     assert {name: e["value"] for name, e in found["metrics"].items()} == pytest.approx(expected, abs=1e-12)
     for i, name in enumerate(table.classes):
-        column = table.target[:, i], table.decisions[:, i], table.probabilities[:, i]
         values = {key: found["per_class"][name][key]["value"] for key in scores.PER_CLASS}
-        assert values == pytest.approx(column_scores(*column, np.ones(240)), abs=1e-12)
+        assert values == pytest.approx(column_scores(*columns_of(table, i), np.ones(240)), abs=1e-12)
         assert found["per_class"][name]["support"] == table.target[:, i].sum()
 
 
@@ -109,14 +151,13 @@ def test_every_resample_equals_scikit_learn_with_sample_weight(make_table, k, mu
     table = make_table(150, k, multilabel=multilabel)
     weights = np.random.default_rng(0).poisson(1.0, size=(150, 4)).astype(float)
     weights[:, 0] = 1
-    found = resampled.Resampled(table, table.target)(weights)
+    found = resampled.Resampled(table, np.arange(150))(weights.T)
     for r, drawn in enumerate(weights.T):
         overall = {name: found[name][r] for name in scores.OVERALL}
         assert overall == pytest.approx(overall_scores(table, drawn), abs=1e-10)
         for i in range(k):
-            column = table.target[:, i], table.decisions[:, i], table.probabilities[:, i]
-            by_class = {name: found[name][i, r] for name in scores.PER_CLASS}
-            assert by_class == pytest.approx(column_scores(*column, drawn), abs=1e-10)
+            by_class = {name: found[scores.of_class(name)][i, r] for name in scores.PER_CLASS}
+            assert by_class == pytest.approx(column_scores(*columns_of(table, i), drawn), abs=1e-9)
 
 
 def test_confusion_matrix_rows_are_true(make_table):
@@ -156,8 +197,9 @@ def test_order_of_the_classes_changes_nothing(make_table):
         probabilities=table.probabilities[:, order],
     )
     first, second = (classification.evaluate(t, resamples=2) for t in (table, turned))
-    for name, entry in first["metrics"].items():
-        assert second["metrics"][name]["value"] == pytest.approx(entry["value"], abs=1e-12), name
+    of_the_order = {"cohen_kappa_linear", "cohen_kappa_quadratic"}
+    for name in set(first["metrics"]) - of_the_order:
+        assert second["metrics"][name]["value"] == pytest.approx(first["metrics"][name]["value"], abs=1e-12), name
     assert second["per_class"]["a"]["auroc"]["value"] == first["per_class"]["a"]["auroc"]["value"]
 
 
@@ -193,7 +235,7 @@ def test_limits_hold_the_value(make_table, k, multilabel):
     entries += [item for values in found["per_class"].values() for item in values.items() if item[0] != "support"]
     for name, entry in entries:
         assert entry["low"] <= entry["value"] <= entry["high"], name
-        assert entry["high"] - entry["low"] < 0.6, name
+        assert entry["high"] - entry["low"] < (100 if name == "positive_likelihood_ratio" else 0.6), name
 
 
 def test_images_of_one_patient_widen_every_interval(make_table, reordered):
@@ -231,6 +273,7 @@ def test_layout_is_the_documented_one_and_is_json(make_table):
     assert found["undefined"] == []
     assert found["interval"] | {"method": ""} == {
         "method": "",
+        "kind": "percentile",
         "level": 0.95,
         "resamples": 10,
         "seed": 5,
