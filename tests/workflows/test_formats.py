@@ -129,7 +129,7 @@ def test_a_table_of_dicom_files_works(from_dicom, places, drawn, tmp_path) -> No
 def test_frames_are_answered_one_by_one(from_dicom, tmp_path) -> None:
     frames = np.stack([scans.plain(value, (SIZE, SIZE)) for value in (100, 900, 1700)])
     scans.save(scans.dataset(frames, NumberOfFrames=3), tmp_path / "in" / "cine.dcm")
-    (tmp_path / "in" / "broken.dcm").write_bytes((tmp_path / "in" / "cine.dcm").read_bytes()[:601])
+    (tmp_path / "in" / "broken.dcm").write_bytes((tmp_path / "in" / "cine.dcm").read_bytes()[:700])
     found = predict.predict(from_dicom.published.folder, [tmp_path / "in"], heatmaps=tmp_path / "maps")
     assert [answer.path for answer in found.answers if not answer.error] == [
         str(tmp_path / "in" / f"cine.dcm#{frame}") for frame in range(3)

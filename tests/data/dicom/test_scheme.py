@@ -219,6 +219,23 @@ def test_files_are_told_by_their_content(study) -> None:
     assert "1 DICOM files hold no image" in found.notes[0]
 
 
+def test_wherever_a_header_is_cut_the_file_is_told(tmp_path) -> None:
+    """Cut between two elements it looks like an object without an image; within one, even its tag, it is damaged."""
+    scans.write(tmp_path / "whole.dcm")
+    whole = (tmp_path / "whole.dcm").read_bytes()
+    (tmp_path / "set").mkdir()
+    shutil.copy(tmp_path / "whole.dcm", tmp_path / "set")
+    reasons = []
+    for size in range(500, 560):
+        (tmp_path / "set" / "cut.dcm").write_bytes(whole[:size])
+        found = load(tmp_path / "set")
+        reasons += [problem.reason for problem in found.problems] or [
+            note for note in found.notes if "no image" in note
+        ]
+    assert len(reasons) == 60
+    assert reasons.count("the file ends within an element") > 50
+
+
 @pytest.mark.parametrize(("limit", "stops"), [(0.05, True), (0.2, False)])
 def test_unreadable_files_stop_a_training_unless_they_may_be_skipped(study, limit, stops) -> None:
     write_table(study / "labels.csv", "PatientID,label", *(f"ID-{p},{label}" for p, label in PATIENTS.items()))

@@ -154,6 +154,8 @@ def layout(data: Buffer, start: int, declared: Encoding) -> Layout:
         walk.close()
         begin = walk.position
         if begin + 8 > walk.size:
+            if any(data[begin:]):
+                raise errors.RefusalError("the file ends within an element")
             return Layout(start, begin, walk.encoding, None)
         try:
             tag, kind, length = walk.element()
