@@ -94,9 +94,9 @@ def expected_calibration_error(stated: np.ndarray, observed: np.ndarray) -> floa
 def debiased_calibration_error(stated: np.ndarray, observed: np.ndarray, patients: np.ndarray) -> float:
     """Returns the calibration error over bins of equal mass, less what chance adds to it; never below 0.
 
-    A bin's distance is normal about the true one, with a variance taken over patients, and the mean of its
-    absolute value is known. What is taken off is what that mean adds to the distance that was measured: less than
-    the whole bias where the model is well calibrated, so that some of it, upwards, remains.
+    A bin's distance is about normal, with a variance taken over patients. Its absolute value is too large by what the
+    mean of a folded normal has over its centre; the square of that centre is estimated by the square of the distance
+    less the variance. Of a well calibrated model about a quarter of the bias remains, upwards.
 
     Args:
         stated: float64 `[N, S]`, what was stated, 0…1.
@@ -104,8 +104,8 @@ def debiased_calibration_error(stated: np.ndarray, observed: np.ndarray, patient
         patients: int `[N]`, the patient of each case, counted from zero.
 
     Reference:
-        Kumar, Liang and Ma (2019), Verified Uncertainty Calibration, NeurIPS; for the equal mass Roelofs, Cain,
-        Shlens and Mozer (2022), Mitigating Bias in Calibration Error Estimation, AISTATS.
+        After Kumar, Liang and Ma (2019), Verified Uncertainty Calibration, NeurIPS; for the equal mass Roelofs,
+        Cain, Shlens and Mozer (2022), Mitigating Bias in Calibration Error Estimation, AISTATS.
     """
     where = _equal_mass(stated).ravel()
     apart = (observed - stated).ravel()
@@ -114,7 +114,7 @@ def debiased_calibration_error(stated: np.ndarray, observed: np.ndarray, patient
     for b in np.unique(where):
         inside = where == b
         distance, spread = _distance(apart[inside], whose[inside])
-        error += inside.mean() * (2 * distance - _folded_mean(distance, spread))
+        error += inside.mean() * (distance - _excess(distance, spread))
     return max(0.0, float(error))
 
 
@@ -159,9 +159,11 @@ def _distance(apart: np.ndarray, patients: np.ndarray) -> tuple[float, float]:
     return abs(float(mean)), float(np.sqrt(variance))
 
 
-def _folded_mean(distance: float, spread: float) -> float:
-    """Returns the mean of the absolute value of a normal number."""
+def _excess(distance: float, spread: float) -> float:
+    """Returns what chance adds to the absolute value of a normal number, once it came out at `distance`."""
     if spread == 0:
-        return distance
-    z = distance / spread
-    return spread * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + distance * (1 - 2 * special.ndtr(-z))
+        return 0.0
+    centre = np.sqrt(max(0.0, distance**2 - spread**2))
+    z = centre / spread
+    folded = spread * np.sqrt(2 / np.pi) * np.exp(-(z**2) / 2) + centre * (1 - 2 * special.ndtr(-z))
+    return float(folded - centre)
