@@ -58,19 +58,29 @@ class Ranking:
     def _some(self, drawn: np.ndarray, precision: bool) -> tuple[np.ndarray, np.ndarray]:
         ranked = drawn.take(self.patient, axis=1)
         everyone, positives = _running(ranked), _running(ranked.take(self.positives, axis=1))
-        above, called = positives[:, self.positive_start], positives[:, self.positive_end]
-        hits = (called - above).astype(np.float64)
         n_positive = positives[:, -1].astype(np.float64)
         n_negative = everyone[:, -1] - n_positive
+        above, called = self._around(positives)
+        hits = (called - above).astype(np.float64)
+        passed = everyone.take(self.start, axis=1)
         all_called = everyone.take(self.end, axis=1)
-        passed = everyone.take(self.start, axis=1) + all_called - above - called
+        passed += all_called
+        passed -= above
+        passed -= called
         won = n_positive * n_negative - np.einsum("rg,rg->r", hits, passed) / 2
         auroc = rates.ratio(won, n_positive * n_negative)
         if not precision:
             return auroc, np.full(len(drawn), np.nan)
         # Where nobody is called nobody is hit, and the quotient does not count.
-        right = called / np.maximum(all_called, 1)
-        return auroc, rates.ratio(np.einsum("rg,rg->r", hits, right), n_positive)
+        hits *= called
+        hits /= np.maximum(all_called, 1, out=all_called)
+        return auroc, rates.ratio(hits.sum(axis=1), n_positive)
+
+    def _around(self, positives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns how many positives score above each group, and with it, each `[R, G]`, from their running sum."""
+        if len(self.start) == len(self.positives):
+            return positives[:, :-1], positives[:, 1:]
+        return positives.take(self.positive_start, axis=1), positives.take(self.positive_end, axis=1)
 
 
 def _running(counts: np.ndarray) -> np.ndarray:

@@ -49,9 +49,10 @@ class Resampled:
         of_patient = sparse.csr_array(
             (np.ones(len(table)), (np.arange(len(table)), patients)), shape=(len(table), count)
         )
-        self._outcomes = sparse.csr_array(_outcomes(table, target) @ of_patient)
-        self._sums = (of_patient.T @ np.stack(_summed(table, target), axis=1)).T
-        self._gaps = sparse.csr_array(_calibration_matrix(*calibration.statements(table, target)) @ of_patient)
+        gaps = _calibration_matrix(*calibration.statements(table, target))
+        parts = (_outcomes(table, target), sparse.csr_array(np.stack(_summed(table, target))), gaps)
+        self._ends = np.cumsum([part.shape[0] for part in parts])
+        self._linear = sparse.csr_array(sparse.vstack(parts, format="csr") @ of_patient)
         self._rankings: list[ranking.Ranking] = []
         self._micro: ranking.Ranking | None = None
         if self._wants("auroc_macro", "average_precision_macro", "class:auroc", "class:average_precision"):
@@ -60,7 +61,7 @@ class Resampled:
         if self._wants("auroc_micro", "average_precision_micro"):
             everyone = np.repeat(patients, self._classes)
             self._micro = ranking.Ranking.of(target.ravel() > 0, table.probabilities.ravel(), everyone)
-        self.width = max(count, self._outcomes.shape[0])
+        self.width = max(count, self._ends[-1])
 
     def __call__(self, drawn: np.ndarray) -> dict[str, np.ndarray]:
         """Returns `[R]` for each overall metric that is wanted and `[K, R]` for each of the classes.
@@ -68,10 +69,10 @@ class Resampled:
         Args:
             drawn: `[R, P]`, how often each patient counts.
         """
-        weights = drawn.T.astype(np.float64, order="C")
-        outcomes = self._outcomes @ weights
+        sums = self._linear @ drawn.T.astype(np.float64, order="C")
+        outcomes, summed, gaps = np.split(sums, self._ends[:-1])
         counts = _counts(outcomes, self._classes, self._multilabel)
-        means = self._means(weights)
+        means = self._means(summed, gaps)
         by_class = _class_rates(counts, self._prevalence) | self._areas(drawn)
         by_class |= {name: means[scores.of_class(name)] for name in ("brier_score_loss", "log_loss")}
         values = scores.averages(by_class, counts, two=self._classes == 2 and not self._multilabel)
@@ -83,11 +84,10 @@ class Resampled:
     def _wants(self, *names: str) -> bool:
         return not set(names).isdisjoint(self._names)
 
-    def _means(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+    def _means(self, summed: np.ndarray, gaps: np.ndarray) -> dict[str, np.ndarray]:
         """Returns what is a mean over cases, `[R]` or `[K, R]`."""
-        total, right, log_loss, brier, *of_classes = self._sums @ weights
-        means = rates.ratio(np.stack([right, log_loss, brier, *of_classes]), total)
-        error = rates.ratio(np.abs(self._gaps @ weights).sum(axis=0), total)
+        means = rates.ratio(summed[1:], summed[0])
+        error = rates.ratio(np.abs(gaps).sum(axis=0), summed[0])
         return {
             "accuracy": means[0],
             "log_loss": means[1],
