@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from medkeras import config, errors
-from medkeras.data import cases, dicom, dicom_metadata
+from medkeras.data import cases, dicom, dicom_metadata, schemes
 from tests.data.dicom import scans
 
 ANN = {"PatientID": "ann", "PatientSex": "F", "PatientAge": "045Y", "Manufacturer": "Maker", "InstitutionName": "Here"}
@@ -97,6 +97,20 @@ def test_what_neither_table_nor_headers_give(study, name, labelled) -> None:
 def test_what_names_the_case_is_no_metadata(study, name) -> None:
     with pytest.raises(errors.ConfigError, match="not the case itself"):
         load(study, name)
+
+
+@pytest.mark.parametrize(("issuer", "written"), [("", "007"), ("north", "north\\007")])
+def test_a_patient_of_a_table_and_of_a_header_is_one(tmp_path, issuer, written) -> None:
+    """A table names the issuer where the files do."""
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    scans.write(tmp_path / "set" / "0.dcm", PatientID="007", IssuerOfPatientID=issuer)
+    (tmp_path / "table.csv").write_text(f"path,label,patient_id\nset/0.dcm,ill,{written}\n", encoding="utf-8")
+    patients = {
+        schemes.read(config.DataConfig(source=source), seed=0, key=tmp_path / "key").cases[0].patient_id
+        for source in (f"dicom:{tmp_path / 'set'}", f"csv:{tmp_path / 'table.csv'}")
+    }
+    assert len(patients) == 1
+    assert "007" not in patients.pop()
 
 
 def test_one_identifier_of_two_issuers_finds_no_label(tmp_path) -> None:
