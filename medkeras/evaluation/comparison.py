@@ -174,6 +174,9 @@ def _drawn(table: tables.Predictions, names: Sequence[str], drawing: clustered.D
         statistics, strata, resamples=drawing.resamples, seed=drawing.seed, width=statistics.width
     )
     itself = statistics(np.ones((1, len(strata)), np.int32))
+    for name in set(names) & {"expected_calibration_error"}:
+        # It grows whenever a case is drawn twice.
+        found[name] = found[name] - np.mean(found[name]) + itself[name]
     return {name: np.concatenate([itself[name], found[name]]) for name in names}
 
 

@@ -166,7 +166,7 @@ def models(make_table):
 @pytest.mark.parametrize("multilabel", [False, True])
 @pytest.mark.parametrize("k", [2, 3])
 def test_every_pair_and_metric_has_a_row_ready_for_json(models, k, multilabel, per_patient):
-    names = ("accuracy", "auroc_macro", "log_loss", "f1_macro")
+    names = ("accuracy", "auroc_macro", "log_loss", "expected_calibration_error")
     rows = comparison.compare(
         models(k, multilabel=multilabel, per_patient=per_patient), metrics=names, resamples=100, seed=1
     )
@@ -178,7 +178,7 @@ def test_every_pair_and_metric_has_a_row_ready_for_json(models, k, multilabel, p
         assert row["low"] <= row["difference"] <= row["high"]
         assert 0 <= row["p"] <= row["p_holm"] <= 1
         assert row["note"] == ""
-        assert ("patient" in row["method"]) == (per_patient > 1 or row["metric"] in ("log_loss", "f1_macro"))
+        assert ("patient" in row["method"]) == (per_patient > 1 or row["metric"] not in ("accuracy", "auroc_macro"))
     assert rows[4]["p"] < 0.01
     assert rows[4]["difference"] > 0 > rows[7]["difference"]
 
@@ -288,3 +288,16 @@ def test_wrong_settings_are_named(models):
         comparison.compare({"good": three["good"]})
     with pytest.raises(errors.ConfigError, match="did you mean 'mid-p'"):
         comparison.mcnemar(1, 2, kind="midp")
+
+
+def test_the_paired_bootstrap_of_patients_finds_little_where_nothing_is(make_table):
+    found = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        patients = np.repeat(np.arange(40), rng.integers(2, 8, size=40))
+        n, truth = len(patients), (rng.random(40) < 0.5).astype(int)[patients]
+        of_patient = (2 * truth - 1)[:, None] * 0.7 + rng.normal(size=(40, 2))[patients]
+        scores = 1 / (1 + np.exp(-of_patient - 0.4 * rng.normal(size=(n, 2))))
+        pair = small(make_table, truth, *scores.T, patients=tuple(map(str, patients)))
+        found += comparison.compare(pair, metrics=["log_loss"], resamples=200, seed=seed)[0]["p"] < 0.05
+    assert 1 <= found <= 11
