@@ -36,7 +36,7 @@ flags.DEFINE_multi_string(
     "option", [], "deidentify: an option of DICOM PS3.15 Annex E, retain_… or clean_…; may be repeated"
 )
 flags.DEFINE_multi_string(
-    "set", [], "train, evaluate, audit: section.field=value, replaces one setting; may be repeated"
+    "set", [], "train, evaluate, predict, audit: section.field=value, replaces one setting; may be repeated"
 )
 flags.DEFINE_bool("json", False, "end standard output with one JSON object")
 

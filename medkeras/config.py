@@ -33,6 +33,11 @@ class DataConfig:
     spacing: str = setting(
         "", "volumes: voxel size in mm to resample to, one number or DEPTH,ROW,COLUMN; empty: as stored"
     )
+    units: str = setting(
+        "",
+        "nifti: what the values mean, which the files do not say: HU (CT), or empty: stored values",
+        choices=("", "HU"),
+    )
     image_size: int = setting(
         0, "height and width of the canvas in pixels; 0: the data's median, at most 224", low=0, high=4096
     )
@@ -156,7 +161,7 @@ class EvaluationConfig:
     resamples: int = setting(1000, "bootstrap resamples of patients behind an interval", low=1, high=1000000)
     interval: str = setting("percentile", "kind of bootstrap interval", choices=("percentile", "bca"))
     foreign: str = setting(
-        "", "data the model must not know, SPEC separated by commas: how well the input gate tells them is measured"
+        "", "folders of images that the model must not know, separated by commas: how well the input gate tells them"
     )
 
 

@@ -29,7 +29,7 @@ ALLOWED = {
     "training": ("errors", "config", "data", "preprocessing", "models"),
     "evaluation": ("errors",),
     "audit": ("version", "errors", "config", "data", "evaluation"),
-    "tasks": ("errors", "config", "data", "preprocessing", "models", "training", "evaluation"),
+    "tasks": ("errors", "config", "data", "preprocessing", "models", "training", "evaluation", "confidence"),
     "explain": ("errors",),
     "confidence": ("errors", "evaluation"),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain", "confidence"),

@@ -43,17 +43,29 @@ def evaluation_dataset(images: store.Store, targets: np.ndarray, *, batch_size: 
     return _batches(images, targets, lambda: order.slots(np.arange(len(targets)), batch_size), batch_size)
 
 
+def some(images: store.Store, positions: np.ndarray, *, batch_size: int) -> tf.data.Dataset:
+    """Returns one pass over the cases at these positions, without targets, the last batch filled up with weight 0."""
+    return _ready(_images(images, lambda: order.slots(positions, batch_size), batch_size))
+
+
 def _batches(
     images: store.Store, targets: np.ndarray, slots: Callable[[], Iterator[order.Slots]], batch_size: int
 ) -> tf.data.Dataset:
+    table = tf.constant(targets, tf.float32)
+    dataset = _images(images, slots, batch_size)
+    return _ready(dataset.map(lambda batch: {**batch, "target": tf.gather(table, batch["index"])}))
+
+
+def _images(images: store.Store, slots: Callable[[], Iterator[order.Slots]], batch_size: int) -> tf.data.Dataset:
     """The order comes first and the pixels after it, so that what is shuffled is positions and never images."""
     signature = {"index": tf.TensorSpec([batch_size], tf.int64), "weight": tf.TensorSpec([batch_size], tf.float32)}
     dataset = tf.data.Dataset.from_generator(
         lambda: ({"index": slot.index, "weight": slot.weight} for slot in slots()), output_signature=signature
     )
-    table = tf.constant(targets, tf.float32)
-    dataset = images.attach(dataset)
-    dataset = dataset.map(lambda batch: {**batch, "target": tf.gather(table, batch["index"])})
+    return images.attach(dataset)
+
+
+def _ready(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

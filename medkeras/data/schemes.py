@@ -125,6 +125,8 @@ def _read(settings: config.DataConfig, seed: int) -> cases.CaseSet:
         raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *FLAT, *DETAILED]))
     if not place:
         raise errors.ConfigError(f"Data are written {scheme}:PLACE. Received: {settings.source!r}")
+    if settings.units and scheme != "nifti":
+        raise errors.ConfigError(f"data.units says what the values of nifti data mean. Received: {settings.source!r}")
     if scheme in DETAILED:
         return DETAILED[scheme](place, settings)
     return _with_metadata(FLAT[scheme](place), table.metadata_names(settings))

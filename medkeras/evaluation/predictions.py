@@ -91,6 +91,13 @@ class Predictions:
         decided[np.arange(len(self)), self.probabilities.argmax(axis=1)] = 1
         return decided
 
+    @property
+    def confidence(self) -> np.ndarray:
+        """float32 `[N]`: the probability of the likeliest class; multi-label: the least sure label's likelier state."""
+        if self.multilabel:
+            return np.maximum(self.probabilities, 1 - self.probabilities).min(axis=1)
+        return self.probabilities.max(axis=1)
+
     def take(self, rows: np.ndarray) -> Predictions:
         """Returns the table of some of the cases, int `[M]` or bool `[N]`, in that order."""
         chosen = np.arange(len(self))[rows]

@@ -147,7 +147,7 @@ def automatic_notes(metrics: Mapping[str, Any], predictions: tables.Predictions)
         )
     if metrics["undefined"]:
         notes.append(f"Undefined, and left out of the means: {'; '.join(metrics['undefined'])}.")
-    flat = [name for name, entry in metrics["metrics"].items() if _is_flat(entry)]
+    flat = [name for name in _MEASURES if _is_flat(metrics["metrics"][name])]
     if flat:
         names = ", ".join(_MEASURES[name][0] for name in flat)
         notes.append(f"Every resample gave the same value, so the interval says nothing: {names}.")

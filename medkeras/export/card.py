@@ -38,6 +38,7 @@ class Card:
         model: Network, number of parameters, where its weights began.
         training: Data source and fingerprint, counts by split and class, settings, notes.
         leakage: What of the training data stands in two splits: numbers and sentences, and what was left out for it.
+        fitted: What was fitted on validation: `calibration`, `conformal`, `abstain` and `operating_points`.
         metrics: The headline metrics of the exported model on the test split.
         files: Relative path to SHA-256 of every file beside the card.
         created: Time of writing, ISO 8601, UTC.
@@ -52,6 +53,7 @@ class Card:
     model: Mapping[str, Any]
     training: Mapping[str, Any]
     leakage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fitted: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     created: str = ""

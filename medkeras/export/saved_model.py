@@ -84,6 +84,11 @@ class Served:
                 f"Received: {', '.join(sorted(self._model.signatures)) or 'none'}"
             )
 
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return int(self._model.signatures[SERVING].structured_input_signature[1]["image"].shape[-1])
+
     def predict(self, images: Any) -> dict[str, np.ndarray]:
         """Answers for images of stored values `[B, H, W, C]`."""
         return self._call(SERVING, image=tf.cast(images, tf.float32))
@@ -127,7 +132,12 @@ class _Endpoints:
         return tf.ensure_shape(self._to_canvas(image[tf.newaxis])[0], self._canvas.shape)
 
     def _answer(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {name: tf.cast(outputs[name], tf.float32) for name in self._task.outputs}
+        return {name: _whole(outputs[name]) for name in self._task.outputs}
+
+
+def _whole(output: tf.Tensor) -> tf.Tensor:
+    """Returns numbers as float32, which REST can carry where half precision it cannot; yes and no as they are."""
+    return output if output.dtype == tf.bool else tf.cast(output, tf.float32)
 
 
 def _write_warmup(folder: pathlib.Path, canvas: store.Canvas) -> None:

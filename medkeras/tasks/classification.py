@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from medkeras import config
+from medkeras.confidence import assurance
 from medkeras.data import cases
-from medkeras.evaluation import classification
+from medkeras.evaluation import classification, conformal, operating
 from medkeras.evaluation import predictions as tables
 from medkeras.training import losses
 
@@ -26,15 +27,16 @@ class Classification:
         multilabel: Whether a case may have any number of the classes.
         loss_name: `crossentropy`, `weighted` or `focal`.
         class_weights: Weight of each class in a weighted loss.
+        outputs: What the exported model answers with; models that were published long ago give probabilities alone.
     """
 
     classes: tuple[str, ...]
     multilabel: bool = False
     loss_name: str = "crossentropy"
     class_weights: tuple[float, ...] = ()
+    outputs: tuple[str, ...] = assurance.OUTPUTS
 
     name = "classification"
-    outputs = ("probabilities",)
 
     def targets(self, members: Sequence[cases.Case]) -> np.ndarray:
         """Returns the targets float32 `[N, K]`: one-hot, or multi-hot; zeros for a case without a label."""
@@ -79,18 +81,62 @@ class Classification:
             target=self.targets(members),
             probabilities=np.asarray(outputs["probabilities"], np.float32),
             multilabel=self.multilabel,
+            metadata=_metadata(members),
+            sets=outputs.get("prediction_set"),
+            abstain=outputs.get("abstain"),
+            familiarity=outputs.get("familiarity"),
         )
 
-    def evaluate(self, table: tables.Predictions, *, seed: int) -> dict[str, Any]:
-        """Returns what `metrics.json` holds."""
-        return classification.evaluate(table, seed=seed)
+
+    def evaluate(
+        self, table: tables.Predictions, *, seed: int, settings: config.EvaluationConfig, fitted: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Returns what `metrics.json` holds.
+
+        Args:
+            table: Predictions of labelled cases.
+            seed: Root of the bootstrap's random numbers.
+            settings: How they are judged.
+            fitted: What the card says was fitted on validation; empty for a model that was published long ago.
+        """
+        points = tuple(operating.OperatingPoint.from_json(each) for each in fitted.get("operating_points", ()))
+        metrics = classification.evaluate(
+            table,
+            resamples=settings.resamples,
+            seed=seed,
+            interval=settings.interval,
+            prevalence=settings.prevalence,
+            operating_points=points,
+        )
+        if fitted and table.sets is not None:
+            metrics["conformal"] = _conformal(table, fitted["conformal"])
+            metrics["calibration"]["temperature"] = fitted["calibration"]["temperature"]
+        return metrics
 
     def _class_weight(self) -> dict[str, np.ndarray]:
         return {"class_weight": np.array(self.class_weights, np.float32)} if self.class_weights else {}
 
     def description(self) -> dict[str, Any]:
         """Returns what the card says of the task; `from_description` reads it back."""
-        return {"name": self.name, "classes": list(self.classes), "multilabel": self.multilabel}
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "multilabel": self.multilabel,
+            "outputs": list(self.outputs),
+        }
+
+
+def _conformal(table: tables.Predictions, fitted: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the prediction sets are worth, and whether the promise holds for these cases."""
+    promised, sets = conformal.from_json(fitted), np.asarray(table.sets)
+    found = conformal.coverage(table, sets)
+    warnings = [*promised.notes(table.classes), *conformal.unexchangeable(promised, table, sets)]
+    return {"alpha": promised.alpha, "kind": promised.kind, **found, "warnings": warnings}
+
+
+def _metadata(members: Sequence[cases.Case]) -> dict[str, tuple[str, ...]]:
+    names = [name for name, _ in members[0].metadata] if members else []
+    return {name: tuple(dict(case.metadata).get(name, "") for case in members) for name in names}
 
 
 def for_training(case_set: cases.CaseSet, settings: config.TrainConfig) -> Classification:
@@ -105,7 +151,8 @@ def for_training(case_set: cases.CaseSet, settings: config.TrainConfig) -> Class
 
 def from_description(description: Mapping[str, Any]) -> Classification:
     """Returns the task that a card describes."""
-    return Classification(tuple(description["classes"]), bool(description["multilabel"]))
+    outputs = tuple(description.get("outputs", ("probabilities",)))
+    return Classification(tuple(description["classes"]), bool(description["multilabel"]), outputs=outputs)
 
 
 _LOSSES: dict[tuple[bool, bool], Callable[..., tf.Tensor]] = {

@@ -51,7 +51,7 @@ def evaluate(door: Door) -> dict[str, Any]:
 
 def predict(door: Door) -> dict[str, Any]:
     predicted = door.public("predict")(
-        front.required(door.flags, "model"), door.flags.input, heatmaps=door.flags.heatmaps
+        front.required(door.flags, "model"), door.flags.input, door.settings(), heatmaps=door.flags.heatmaps
     )
     if door.flags.output:
         with open(door.flags.output, "w", encoding="utf-8") as file:

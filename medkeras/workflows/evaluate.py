@@ -63,20 +63,24 @@ def evaluate(
         terminal.say(f"Note: {note}")
     if overlap is not None and overlap.warning:
         terminal.say(f"WARNING, data leakage: {overlap.warning}")
-    return Evaluated(folder, _evaluate(opened, data, overlap, folder))
+    trained = opened.card.training["settings"]
+    judging = publishing.Judging(trained["seed"], trained["train.batch_size"], settings.evaluation, opened.card.fitted)
+    return Evaluated(folder, _evaluate(opened, data, overlap, folder, judging))
 
 
 def _evaluate(
-    opened: opening.Opened, data: prepare.Prepared, overlap: seen.Overlap | None, folder: pathlib.Path
+    opened: opening.Opened,
+    data: prepare.Prepared,
+    overlap: seen.Overlap | None,
+    folder: pathlib.Path,
+    judging: publishing.Judging,
 ) -> Mapping[str, Any]:
-    trained = opened.card.training["settings"]
     with failing.naming_files(data):
         metrics, table = publishing.evaluate(
             opened.served,
             data,
             task=opened.task,
-            seed=trained["seed"],
-            batch_size=trained["train.batch_size"],
+            judging=judging,
             folder=folder,
             overlap=overlap,
         )

@@ -26,7 +26,7 @@ class Opened:
         """Returns settings under which a case is what it was in the training: a slice, or a volume of a spacing."""
         trained = self.card.training["settings"]
         kept = {name: trained.get(f"data.{name}", getattr(settings, name)) for name in ("view", "spacing")}
-        return dataclasses.replace(settings, **kept)
+        return dataclasses.replace(settings, units=settings.units or trained.get("data.units", ""), **kept)
 
 
 def locate(model: str | os.PathLike[str]) -> pathlib.Path:

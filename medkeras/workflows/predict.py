@@ -13,8 +13,10 @@ import numpy as np
 from PIL import Image
 
 from medkeras import config, errors
-from medkeras.evaluation import report
+from medkeras.evaluation import cells, report
 from medkeras.workflows import fitting, opening, predicting, questions, terminal
+
+_MORE = ("prediction_set", "abstain", "familiarity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,22 +25,28 @@ class Answer:
 
     Attributes:
         path: The file, `#` and the frame after it where it holds several; or the folder of a series.
-        probabilities: float32 `[K]`, or None if the file could not be read.
+        outputs: What the model answered, an array an output; empty if the file could not be read.
         error: Why it could not be read, or empty.
     """
 
     path: str
-    probabilities: np.ndarray | None
+    outputs: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     error: str = ""
+
+    @property
+    def probabilities(self) -> np.ndarray | None:
+        """float32 `[K]`, or None if the file could not be read."""
+        return self.outputs.get("probabilities")
 
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """The answers in the order of the inputs, and the classes of their columns."""
+    """The answers in the order of the inputs, and the classes and outputs of their columns."""
 
     classes: tuple[str, ...]
     multilabel: bool
     answers: tuple[Answer, ...]
+    outputs: tuple[str, ...] = ("probabilities",)
 
     @property
     def unreadable(self) -> tuple[Answer, ...]:
@@ -46,27 +54,40 @@ class Predicted:
         return tuple(answer for answer in self.answers if answer.probabilities is None)
 
     def to_csv(self) -> str:
-        """Returns `path, prediction, probability:CLASS…, error`, a row a file, unreadable ones too."""
+        """Returns a row a file, unreadable ones too.
+
+        The columns are `path, prediction, probability:CLASS…, error`, and before the last, of a model that gives
+        them, `prediction_set` (names joined by `|`), `abstain` (0 or 1) and `familiarity` (0…1).
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("path", "prediction", *(f"probability:{name}" for name in self.classes), "error"))
+        more = [name for name in _MORE if name in self.outputs]
+        probabilities = (f"probability:{name}" for name in self.classes)
+        writer.writerow(("path", "prediction", *probabilities, *more, "error"))
         for answer in self.answers:
-            writer.writerow((errors.printable(answer.path), *self._cells(answer), answer.error))
+            row = self._cells(answer, more) if answer.outputs else ("",) * (1 + len(self.classes) + len(more))
+            writer.writerow((cells.guarded(errors.printable(answer.path)), *row, answer.error))
         return text.getvalue()
 
-    def _cells(self, answer: Answer) -> tuple[str, ...]:
-        if answer.probabilities is None:
-            return ("",) * (1 + len(self.classes))
-        numbers = tuple(f"{value:.6f}" for value in answer.probabilities)
-        if self.multilabel:
-            present = np.flatnonzero(answer.probabilities >= 0.5)
-            return ("|".join(self.classes[index] for index in present), *numbers)
-        return (self.classes[int(answer.probabilities.argmax())], *numbers)
+    def _cells(self, answer: Answer, more: Sequence[str]) -> tuple[str, ...]:
+        probabilities = answer.outputs["probabilities"]
+        called = probabilities >= 0.5 if self.multilabel else np.arange(len(self.classes)) == probabilities.argmax()
+        numbers = tuple(f"{value:.6f}" for value in probabilities)
+        return (self._names(called), *numbers, *(self._cell(name, answer.outputs[name]) for name in more))
+
+    def _cell(self, name: str, value: np.ndarray) -> str:
+        if name == "prediction_set":
+            return self._names(value)
+        return f"{int(value)}" if name == "abstain" else f"{value:.6f}"
+
+    def _names(self, chosen: np.ndarray) -> str:
+        return cells.guarded("|".join(name for name, here in zip(self.classes, chosen, strict=True) if here))
 
 
 def predict(
     model: str | os.PathLike[str],
     inputs: Sequence[str | os.PathLike[str]],
+    settings: config.Config | None = None,
     *,
     heatmaps: str | os.PathLike[str] | None = None,
 ) -> Predicted:
@@ -77,13 +98,14 @@ def predict(
     Args:
         model: Folder of a version, or of a model: then its newest version.
         inputs: Files and folders.
+        settings: `data.units` says what the values of NIfTI files mean, where the model's training did not.
         heatmaps: Folder for a PNG a file with the evidence laid over the image; none by default.
 
     Raises:
         UserError: The model cannot be used, or no input is there.
     """
     opened = opening.open_model(model)
-    asked = questions.expand(inputs, opened.viewing(config.DataConfig()))
+    asked = questions.expand(inputs, opened.viewing((settings or config.Config()).data))
     names = questions.stems(asked) if heatmaps else {}
     if heatmaps:
         _refuse_overwriting(asked, heatmaps, names)
@@ -93,15 +115,15 @@ def predict(
         try:
             image = _image(opened, one)
         except errors.BadInputError as error:
-            answers.append(Answer(one.name, None, error.reason))
+            answers.append(Answer(one.name, error=error.reason))
             continue
         if heatmaps:
             outputs = opened.served.explain(image[np.newaxis])
             _save_overlay(pathlib.Path(heatmaps, names[one.name]), one, image, outputs["heatmap"][0, ..., 0])
         else:
             outputs = opened.served.predict(image[np.newaxis])
-        answers.append(Answer(one.name, outputs["probabilities"][0]))
-    return Predicted(opened.task.classes, opened.task.multilabel, tuple(answers))
+        answers.append(Answer(one.name, {name: outputs[name][0] for name in opened.task.outputs}))
+    return Predicted(opened.task.classes, opened.task.multilabel, tuple(answers), opened.task.outputs)
 
 
 def _image(opened: opening.Opened, one: questions.Question) -> np.ndarray:

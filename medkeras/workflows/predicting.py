@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from medkeras import errors
-from medkeras.data import cases, guard, headers, order, pipeline, store
+from medkeras.data import cases, guard, headers, store
 from medkeras.data.readers import dicom
 from medkeras.evaluation import predictions, report
 from medkeras.export import saved_model
-from medkeras.workflows import terminal
+from medkeras.workflows import passing
 
 MISTAKES = 8
 
@@ -23,16 +22,8 @@ def predict_split(
     served: saved_model.Served, images: store.Store, task: Any, *, batch_size: int
 ) -> predictions.Predictions:
     """Returns the exported model's predictions for every case of a store, in order."""
-    targets = task.targets(images.cases)
-    batches = pipeline.evaluation_dataset(images, targets, batch_size=batch_size)
-    steps = order.steps_per_epoch(len(images.cases), batch_size)
-    parts: list[Mapping[str, np.ndarray]] = []
-    for batch in terminal.track(batches, steps, "Asking the exported model"):
-        real = batch["weight"].numpy() > 0
-        outputs = served.predict(batch["image"])
-        parts.append({name: value[real] for name, value in outputs.items()})
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in task.outputs}
-    return task.predictions(images.cases, outputs)
+    outputs = passing.run(served.predict, images, batch_size=batch_size, description="Asking the exported model")
+    return task.predictions(images.cases, {name: outputs[name] for name in task.outputs})
 
 
 def worst_mistakes(

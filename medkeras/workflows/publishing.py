@@ -11,10 +11,11 @@ from typing import Any
 
 import keras
 
+from medkeras import config
 from medkeras.data import cases, prepare, split
 from medkeras.evaluation import predictions, report
 from medkeras.export import card, saved_model
-from medkeras.workflows import predicting, seen
+from medkeras.workflows import predicting, seen, strangers
 
 KERAS_FILE = "model.keras"
 METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.csv", "report.html"
@@ -28,13 +29,29 @@ def export(model: keras.Model, folder: pathlib.Path, *, task: Any, data: prepare
     network.save(folder / KERAS_FILE)
 
 
+@dataclasses.dataclass(frozen=True)
+class Judging:
+    """How predictions are made and judged.
+
+    Attributes:
+        seed: Root of the bootstrap's random numbers.
+        batch_size: Images at once.
+        settings: Intervals, prevalence, foreign images.
+        fitted: What the card says was fitted on validation; empty for a model that was published long ago.
+    """
+
+    seed: int
+    batch_size: int
+    settings: config.EvaluationConfig
+    fitted: Mapping[str, Any]
+
+
 def evaluate(
     served: saved_model.Served,
     data: prepare.Prepared,
     *,
     task: Any,
-    seed: int,
-    batch_size: int,
+    judging: Judging,
     folder: pathlib.Path,
     overlap: seen.Overlap | None = None,
 ) -> tuple[dict[str, Any], predictions.Predictions]:
@@ -42,9 +59,12 @@ def evaluate(
 
     `overlap` stands in `metrics.json`; None: nobody knows what the model has seen.
     """
-    table = predicting.predict_split(served, data.stores["test"], task, batch_size=batch_size)
+    images = data.stores["test"]
+    table = predicting.predict_split(served, images, task, batch_size=judging.batch_size)
     table.write_csv(folder / PREDICTIONS)
-    metrics = task.evaluate(table, seed=seed)
+    metrics = task.evaluate(table, seed=judging.seed, settings=judging.settings, fitted=judging.fitted)
+    if table.familiarity is not None:
+        metrics["input_gate"] = strangers.measure(served, images, table, judging.fitted, judging.settings.foreign)
     if overlap is not None:
         metrics["overlap"] = dataclasses.asdict(overlap)
     text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)

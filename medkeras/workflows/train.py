@@ -12,11 +12,12 @@ from typing import Any
 
 from medkeras import config
 from medkeras.data import cases, prepare, schemes, split
+from medkeras.evaluation import operating
 from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
 from medkeras.training import strategy
-from medkeras.workflows import building, failing, gate, learning, publishing, seen, terminal
+from medkeras.workflows import assuring, building, failing, gate, learning, publishing, seen, terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ def train(
         UserError: The settings, the data or the weights cannot be used, or the loss diverged.
     """
     building.check(settings)
+    operating.check_rule(settings.evaluation.operating_point)
     versions.require_writable(output)
     versions.require_writable(workdir)
     strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
@@ -118,15 +120,15 @@ def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path, l
 
 def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int) -> Mapping[str, Any]:
     learner, data, settings = trained.learner, trained.data, trained.settings
-    publishing.export(learner.built.model, folder, task=learner.task, data=data)
+    assured = assuring.assure(learner.built.model, data, task=learner.task, settings=settings)
+    publishing.export(assured.model, folder, task=learner.task, data=data)
     served, known = saved_model.Served(folder), seen.of(data)
     known.write(folder)
     metrics, table = publishing.evaluate(
         served,
         data,
         task=learner.task,
-        seed=settings.seed,
-        batch_size=settings.train.batch_size,
+        judging=publishing.Judging(settings.seed, settings.train.batch_size, settings.evaluation, assured.fitted),
         folder=folder,
         overlap=known.overlap(data.digests["test"]),
     )
@@ -138,7 +140,9 @@ def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int
     model_card = publishing.describe(
         name=name, version=version, task=learner.task, data=data, network=network, settings=settings.flat()
     )
-    model_card = dataclasses.replace(model_card, metrics=metrics["metrics"], leakage=trained.leakage.to_json())
+    model_card = dataclasses.replace(
+        model_card, metrics=metrics["metrics"], leakage=trained.leakage.to_json(), fitted=assured.fitted
+    )
     publishing.write_report(
         folder, served=served, data=data, table=table, metrics=metrics, model_card=model_card, history=trained.history
     )

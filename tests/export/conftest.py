@@ -14,6 +14,7 @@ from medkeras.data import store
 from medkeras.export import saved_model
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
+from tests.confidence import made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,9 @@ def export(kind: str, folder: pathlib.Path) -> Exported:
     built = models.build_model(name, image_shape=canvas.shape, preprocessing=layers, head=task.head, weights="none")
     scramble(built.model)
     temper(built.model, np.random.default_rng(0).integers(*map(int, value_range), (16, *canvas.shape)))
-    saved_model.write(built.model, folder, task=task, canvas=canvas)
-    return Exported(built.model, task, canvas, folder, saved_model.Served(folder))
+    model = made.assured(built.model, value_range=value_range, multilabel=multilabel)
+    saved_model.write(model, folder, task=task, canvas=canvas)
+    return Exported(model, task, canvas, folder, saved_model.Served(folder))
 
 
 def scramble(model: keras.Model) -> None:

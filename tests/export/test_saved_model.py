@@ -41,6 +41,8 @@ def test_three_signatures_answer_as_the_keras_model(exported, kind) -> None:
     answers = (made.served.predict(given), made.served.explain(given), made.served.predict_bytes(encoded))
     for answer in answers:
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+        for name in ("prediction_set", "abstain", "familiarity"):
+            np.testing.assert_allclose(answer[name], made.model(given.astype(np.float32))[name], atol=1e-5)
     assert np.ptp(expected, axis=0).min() > 0.1
     sums = expected.sum(1)
     assert np.allclose(sums, 1, atol=1e-5) is (not made.task.multilabel)
@@ -63,7 +65,13 @@ def test_names_types_and_shapes_are_those_of_the_documentation(exported, kind) -
         assert signature.structured_input_signature == ((), expected)
         outputs = {key: (spec.dtype, spec.shape.rank) for key, spec in signature.structured_outputs.items()}
         heat = {"heatmap": (tf.float32, 4)} if name == "explain" else {}
-        assert outputs == {"probabilities": (tf.float32, 2), **heat}
+        assert outputs == {
+            "probabilities": (tf.float32, 2),
+            "prediction_set": (tf.bool, 2),
+            "abstain": (tf.bool, 1),
+            "familiarity": (tf.float32, 1),
+            **heat,
+        }
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -147,7 +147,7 @@ def test_a_table_of_predictions_names_its_cases() -> None:
     assert table.classes == SINGLE.classes
     assert table.target.argmax(1).tolist() == [0, 1, 2, 0, 1]
     assert np.array_equal(table.probabilities, given["probabilities"])
-    metrics = SINGLE.evaluate(table, seed=3)
+    metrics = SINGLE.evaluate(table, seed=3, settings=config.EvaluationConfig(resamples=10), fitted={})
     right = given["probabilities"].argmax(1) == [0, 1, 2, 0, 1]
     assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(right.mean())
     assert metrics["interval"]["seed"] == 3

@@ -1,0 +1,140 @@
+"""After training: what makes a model's answers honest is fitted on validation and becomes part of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from medkeras import config
+from medkeras.confidence import assurance, familiarity
+from medkeras.data import cases, order, prepare
+from medkeras.evaluation import conformal, operating, predictions, scaling, selective
+from medkeras.workflows import passing
+
+IMAGES = 600
+"""Training images that the model's idea of the familiar is made of, at most."""
+TURNED = 300
+"""Of them, those that are turned round to learn how pictures lie, at most."""
+NEVER = 2.0
+"""A confidence that no answer has: no threshold keeps the promise."""
+_QUARTER = 90.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Assured:
+    """A model that answers honestly.
+
+    Attributes:
+        model: The trained model with `assurance.OUTPUTS`.
+        fitted: What the card says of it: `calibration`, `conformal`, `abstain` and `operating_points`.
+    """
+
+    model: keras.Model
+    fitted: Mapping[str, Any]
+
+
+def assure(model: keras.Model, data: prepare.Prepared, *, task: Any, settings: config.Config) -> Assured:
+    """Fits calibration, prediction sets, operating points and the input gate, and makes them part of the model.
+
+    Everything is fitted on the validation split, except what training cases look like. The test split is not read.
+
+    Args:
+        model: Trained, with the outputs `logits` and `probabilities`.
+        data: The prepared data.
+        task: Gives targets, and predictions as a table.
+        settings: Settings of the run.
+    """
+    chosen, seen = settings.evaluation, _Probe(model, data, settings)
+    held_out = seen.answers("validation")
+    members = data.stores["validation"].cases
+    table, fitted = _calibrated(held_out[assurance.LOGITS], members, task, chosen)
+    sets = conformal.fit(
+        table.probabilities,
+        task.targets(members),
+        alpha=chosen.alpha,
+        kind=chosen.conformal,
+        patients=table.patients,
+        multilabel=task.multilabel,
+    )
+    least = _least_confidence(table, chosen.risk)
+    complete = assurance.Assurance(fitted, sets.thresholds, seen.known(held_out), gate=chosen.gate, confidence=least)
+    return Assured(
+        model=assurance.attach(model, complete, value_range=data.value_range),
+        fitted={
+            "calibration": fitted.to_json() | {"temperature": fitted.temperature},
+            "conformal": sets.to_json(),
+            "abstain": {"familiarity": chosen.gate, "confidence": least, "risk": chosen.risk},
+            "operating_points": [each.to_json() for each in operating.choose(table, chosen.operating_point)],
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Probe:
+    """Runs the trained model, with the features that familiarity is measured by, over a split."""
+
+    model: keras.Model
+    data: prepare.Prepared
+    settings: config.Config
+
+    def answers(self, split: str, *, most: int = 0, turns: int = 0) -> dict[str, np.ndarray]:
+        """Returns logits and features of a split's cases, or of `most` of them, turned by quarters."""
+        count = len(self.data.stores[split].cases)
+        chosen = np.arange(count)
+        if most:
+            chosen = np.sort(order.permutation(count, seed=self.settings.seed, epoch=0)[:most])
+        probe = assurance.probe(self.model, value_range=self.data.value_range)
+
+        @tf.function(reduce_retracing=True)
+        def answer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+            return probe(tf.image.rot90(tf.cast(image, tf.float32), turns), training=False)
+
+        return passing.run(
+            answer,
+            self.data.stores[split],
+            batch_size=self.settings.train.batch_size,
+            description=f"What is familiar: {split}",
+            positions=chosen,
+        )
+
+    def known(self, held_out: dict[str, np.ndarray]) -> familiarity.Known:
+        """Returns what is familiar, given the answers for validation."""
+        training = self.answers("train", most=IMAGES)
+        turned = [self.answers("train", most=TURNED, turns=turns) for turns in self._foreign_turns()]
+        parts = {kind: [each[kind] for each in turned] for kind in assurance.KINDS}
+        return familiarity.fit(
+            [training[kind] for kind in assurance.KINDS],
+            [held_out[kind] for kind in assurance.KINDS],
+            [np.concatenate(parts[kind]) for kind in assurance.KINDS] if turned else None,
+        )
+
+    def _foreign_turns(self) -> tuple[int, ...]:
+        """Returns the quarter turns that training did not make itself; none where the canvas cannot be turned."""
+        height, width = self.data.canvas.size
+        augment = self.settings.augment
+        if augment.rotation >= _QUARTER or height != width:
+            return ()
+        return (1, 3) if augment.flips == "both" else (1, 2, 3)
+
+
+def _calibrated(
+    logits: np.ndarray, members: Sequence[cases.Case], task: Any, chosen: config.EvaluationConfig
+) -> tuple[predictions.Predictions, scaling.Scaling]:
+    """Returns the table of validation with calibrated probabilities, and what calibrated them."""
+    target = task.targets(members)
+    patients = np.unique([case.patient_id for case in members], return_inverse=True)[1]
+    fitted = scaling.fit(logits, target, method=chosen.calibration, multilabel=task.multilabel, patients=patients)
+    return task.predictions(members, {"probabilities": fitted.apply(logits)}), fitted
+
+
+def _least_confidence(table: predictions.Predictions, risk: float) -> float:
+    """Returns the confidence from which on the model answers, so that it errs on no more than `risk` of its answers."""
+    if not risk:
+        return 0.0
+    right = (table.decisions == table.target).all(axis=1)
+    return min(selective.abstain_threshold(table.confidence, right, table.patients, risk=risk), NEVER)
