@@ -81,10 +81,10 @@ _INSTITUTION = """
     ClinicalTrialSiteName ClinicalTrialProtocolEthicsCommitteeName
 """
 _PATIENT_KEPT = """
-    EthnicGroup EthnicGroupCodeSequence PatientAge PatientSex PatientSexNeutered PatientSize PatientWeight
+    EthnicGroupCodeSequence PatientAge PatientSex PatientSexNeutered PatientSize PatientWeight
     PregnancyStatus SmokingStatus
 """
-_PATIENT_CLEANED = "Allergies PatientState PreMedication SpecialNeeds"
+_PATIENT_CLEANED = "Allergies EthnicGroup PatientState PreMedication SpecialNeeds"
 _DESCRIPTORS = re.compile(
     "(Description|Comments|Label|Notes|Narrative|Impressions|InterpretationText|LabelText)$"
     "|^(ReasonFor.*|Allergies|ContrastBolusAgent|EntityName|LongDeviceDescription|MedicalAlerts|Occupation"

@@ -44,7 +44,7 @@ class _Job:
     path: str
     target: str
     relative: str
-    patient: str = ""
+    patient: str = dataclasses.field(default="", repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -188,3 +188,11 @@ def test_a_title_of_a_server_is_no_device(ct, tmp_path) -> None:
     assert new.StationName == "QZ2XJ"
     assert not new.get("ScheduledStationAETitle")
     assert "GPSTimeStamp" not in new
+
+
+def test_a_group_of_people_is_told_in_known_words(ct, tmp_path) -> None:
+    ct.EthnicGroup, ct.PatientSex, ct.PatientAge = "Caucasian, Doe", "F", "097Y"
+    new = cleaned(ct, tmp_path, "retain_patient_characteristics")
+    assert (new.EthnicGroup, new.PatientSex, new.PatientAge) == ("Caucasian", "F", "090Y")
+    bare = cleaned(ct, tmp_path)
+    assert not any(bare.get(keyword) for keyword in ("EthnicGroup", "PatientSex", "PatientAge"))

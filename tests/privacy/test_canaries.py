@@ -20,7 +20,7 @@ KEPT_BY_INSTITUTION = {
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "ClinicalTrialSiteID"),
     *("ClinicalTrialSiteName", "ClinicalTrialCoordinatingCenterName", "ClinicalTrialProtocolEthicsCommitteeName"),
 }
-KEPT_BY_PATIENT = {"PatientSize", "PatientWeight", "EthnicGroup"}
+KEPT_BY_PATIENT = {"PatientSize", "PatientWeight"}
 
 
 def cleaned(dataset: pydicom.FileDataset, folder: pathlib.Path, *chosen: str) -> pathlib.Path:
