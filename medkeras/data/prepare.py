@@ -33,8 +33,7 @@ class Prepared:
         canvas: What the images look like in a batch.
         value_range: Lowest and highest stored value: (0, 255) for 8-bit data, else what training holds.
         fingerprint: SHA-256 over every case's name, split, label and pixels.
-        digests: Split name to the BLAKE2b of each canvas, in the order of the split's cases; empty for a canvas of one
-            value, which shows nothing to be known by.
+        digests: Split name to what each picture is known again by, in the order of the split's cases (`store.Look`).
         units: What the values mean: `HU`, or empty for stored values.
         dtypes: The dtypes of the files, the canvas's among them.
         unreadable: One `BadInputError` for each case left out.
@@ -133,7 +132,7 @@ def _prepared(
         canvas=canvas,
         value_range=(0.0, 255.0) if canvas.dtype == "uint8" else training.value_range,
         fingerprint=_fingerprint(stores, looks),
-        digests={split: _telling(look) for split, look in zip(stores, looks, strict=True)},
+        digests={split: look.digests for split, look in zip(stores, looks, strict=True)},
         unreadable=unreadable,
     )
 
@@ -234,14 +233,10 @@ def _cache_policy(policy: str, canvas: store.Canvas, count: int) -> str:
     return "memory" if canvas.nbytes * count <= MEMORY_SHARE * available else "disk"
 
 
-def _telling(look: store.Look) -> tuple[bytes, ...]:
-    return tuple(b"" if blank else digest for digest, blank in zip(look.digests, look.blank, strict=True))
-
-
 def _fingerprint(stores: dict[str, store.Store], looks: Sequence[store.Look]) -> str:
     rows = sorted(
         f"{case.case_id}\0{case.split}\0{case.label}\0{'|'.join(case.labels)}\0{digest.hex()}"
         for each, look in zip(stores.values(), looks, strict=True)
-        for case, digest in zip(each.cases, look.digests, strict=True)
+        for case, digest in zip(each.cases, look.canvases, strict=True)
     )
     return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()

@@ -23,6 +23,7 @@ from medkeras.data import cases, decode
 from medkeras.preprocessing import canvas as canvas_layers
 
 _CHUNK, _CHUNK_BYTES = 32, 2**26
+_DIGEST = 8
 
 Element = dict[str, tf.Tensor]
 
@@ -84,15 +85,17 @@ class Look:
 
     Attributes:
         count: Images read.
-        digests: BLAKE2b of each image's canvas, in order.
-        blank: Whether each canvas holds one value only, in order.
+        canvases: BLAKE2b of each image's canvas, in order.
+        digests: What each picture is known again by, in order: 8 bytes of the values that its file stores, in the
+            channels and the dtype of the canvas but not yet resized, for processors differ in the last digits of that.
+            Empty for a picture of one value, which shows nothing to be known by.
         value_range: Lowest and highest value.
         unreadable: The files that could not be read.
     """
 
     count: int
+    canvases: tuple[bytes, ...]
     digests: tuple[bytes, ...]
-    blank: tuple[bool, ...]
     value_range: tuple[float, float]
     unreadable: tuple[errors.BadInputError, ...]
 
@@ -122,9 +125,9 @@ def fill(
     shelf = _SHELVES[policy](canvas, len(members), folder)
     survey = _Survey()
     seen = np.zeros(len(members), bool)
-    for position, image in track(_look(reader, seen), len(members), "Reading images"):
+    for position, image, digest in track(_look(reader, seen), len(members), "Reading images"):
         shelf.put(position, image)
-        survey.add(position, image)
+        survey.add(position, image, digest)
     unreadable = tuple(_retry(reader, shelf, survey, seen))
     rows = np.flatnonzero(seen)
     kept = tuple(members[row] for row in rows.tolist())
@@ -134,6 +137,9 @@ def fill(
 def from_array(members: Sequence[cases.Case], array: np.ndarray) -> Store:
     """Returns a store of an array `[N, ...]`, a row a case."""
     return _GatheringStore(tuple(members), array.__getitem__, shape=array.shape[1:], dtype=array.dtype.name)
+
+
+_Finish = Callable[[tf.Tensor, Canvas], Any]
 
 
 class _Reader:
@@ -161,29 +167,36 @@ class _Reader:
 
     def __call__(self, index: tf.Tensor) -> tf.Tensor:
         """Returns the canvas at `index`, `[H, W, C]` or `[D, H, W, C]`, inside `Dataset.map`."""
+        return tf.ensure_shape(self._finished(index, _to_canvas), self.canvas.shape)
+
+    def known(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the same, and the digest of the picture, uint8 `[8]`."""
+        image, digest = self._finished(index, _to_known_canvas)
+        return tf.ensure_shape(image, self.canvas.shape), tf.ensure_shape(digest, (_DIGEST,))
+
+    def host(self, position: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `known` does at `position`; raises `BadInputError` with the reason if it cannot."""
+        image, digest = _to_known_canvas(tf.constant(self._read(np.int64(position))), self.canvas)
+        return image.numpy(), digest.numpy()
+
+    def _finished(self, index: tf.Tensor, finish: _Finish) -> Any:
         if not self._any_native:
-            image = self._on_host(index)
-        elif self._all_native:
-            image = self._in_graph(index)
-        else:
-            image = tf.cond(self._native[index], lambda: self._in_graph(index), lambda: self._on_host(index))
-        return tf.ensure_shape(image, self.canvas.shape)
+            return self._on_host(index, finish)
+        if self._all_native:
+            return self._in_graph(index, finish)
+        return tf.cond(self._native[index], lambda: self._in_graph(index, finish), lambda: self._on_host(index, finish))
 
-    def host(self, position: int) -> np.ndarray:
-        """Returns the canvas at `position`; raises `BadInputError` with the reason if it cannot."""
-        return _to_canvas(tf.constant(self._read(np.int64(position))), self.canvas).numpy()
-
-    def _in_graph(self, index: tf.Tensor) -> tf.Tensor:
+    def _in_graph(self, index: tf.Tensor, finish: _Finish) -> Any:
         contents = tf.io.read_file(self._paths[index])
         if self._all_plain and self._all_fit:
-            # Nothing but the decoding: what else a picture of the right size passes through costs a quarter of it.
-            return decode.decode_plain(contents, self.canvas.channels)
-        return _decoder(self.canvas, self._all_plain)(contents)
+            image = decode.decode_plain(contents, self.canvas.channels)
+            return finish(tf.ensure_shape(image, self.canvas.shape), self.canvas)
+        return _decoder(self.canvas, self._all_plain, finish)(contents)
 
-    def _on_host(self, index: tf.Tensor) -> tf.Tensor:
+    def _on_host(self, index: tf.Tensor, finish: _Finish) -> Any:
         image = tf.numpy_function(self._read, [index], self.canvas.dtype)
         sides = [None] * len(self.canvas.sides)
-        return _to_canvas(tf.ensure_shape(image, (*sides, self.canvas.channels)), self.canvas)
+        return finish(tf.ensure_shape(image, (*sides, self.canvas.channels)), self.canvas)
 
     def _read(self, position: np.int64) -> np.ndarray:
         image = self._images.read(self.members[int(position)], self.canvas.channels)
@@ -191,63 +204,72 @@ class _Reader:
 
 
 @functools.lru_cache(maxsize=4)
-def _decoder(canvas: Canvas, plain: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+def _decoder(canvas: Canvas, plain: bool, finish: _Finish) -> Callable[[tf.Tensor], Any]:
     """Returns what brings the bytes of a file to the canvas; the splits share it, for tracing it takes a second."""
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
-    def decoded(contents: tf.Tensor) -> tf.Tensor:
+    def decoded(contents: tf.Tensor) -> Any:
         if plain:
-            return _to_canvas(decode.decode_plain(contents, canvas.channels), canvas)
-        return _to_canvas(decode.decode_bytes(contents, canvas.channels, canvas.dtype), canvas)
+            return finish(decode.decode_plain(contents, canvas.channels), canvas)
+        return finish(decode.decode_bytes(contents, canvas.channels, canvas.dtype), canvas)
 
     return decoded
 
 
 def _to_canvas(image: tf.Tensor, canvas: Canvas) -> tf.Tensor:
+    if image.shape == canvas.shape:
+        # Nothing but the decoding: what else a picture of the right size passes through costs a quarter of it.
+        return image
     return canvas_layers.to_canvas(image, size=canvas.sides, mode=canvas.mode, dtype=canvas.dtype)
 
 
-def _look(reader: _Reader, seen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _to_known_canvas(image: tf.Tensor, canvas: Canvas) -> tuple[tf.Tensor, tf.Tensor]:
+    digest = tf.raw_ops.Fingerprint(data=tf.reshape(image, [1, -1]), method="farmhash64")[0]
+    blank = tf.equal(tf.reduce_min(image), tf.reduce_max(image))
+    return _to_canvas(image, canvas), tf.where(blank, tf.zeros_like(digest), digest)
+
+
+def _look(reader: _Reader, seen: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     dataset = tf.data.Dataset.range(len(reader.members))
-    dataset = dataset.map(lambda index: (index, reader(index)), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda index: (index, *reader.known(index)), num_parallel_calls=tf.data.AUTOTUNE)
     chunk = max(1, min(_CHUNK, _CHUNK_BYTES // reader.canvas.nbytes))
     dataset = dataset.ignore_errors().batch(chunk).prefetch(2)
-    for positions, images in dataset.as_numpy_iterator():
+    for positions, images, digests in dataset.as_numpy_iterator():
         seen[positions] = True
-        yield from zip(positions.tolist(), images, strict=True)
+        yield from zip(positions.tolist(), images, digests, strict=True)
 
 
 def _retry(reader: _Reader, shelf: Any, survey: _Survey, seen: np.ndarray) -> Iterator[errors.BadInputError]:
     """Reads what the first pass could not, one by one: the reader on the host knows the reason."""
     for position in np.flatnonzero(~seen).tolist():
         try:
-            image = reader.host(position)
+            image, digest = reader.host(position)
         except errors.BadInputError as error:
             yield error
         else:
             shelf.put(position, image)
-            survey.add(position, image)
+            survey.add(position, image, digest)
             seen[position] = True
 
 
 class _Survey:
-    """What a pass sees, in constant memory but for a digest an image."""
+    """What a pass sees, in constant memory but for two digests an image."""
 
     def __init__(self) -> None:
-        self._seen: dict[int, tuple[bytes, bool]] = {}
+        self._seen: dict[int, tuple[bytes, bytes]] = {}
         self._low, self._high = np.inf, -np.inf
 
-    def add(self, position: int, image: np.ndarray) -> None:
-        low, high = float(image.min()), float(image.max())
-        self._seen[position] = hashlib.blake2b(image.tobytes(), digest_size=16).digest(), low == high
-        self._low, self._high = min(self._low, low), max(self._high, high)
+    def add(self, position: int, image: np.ndarray, digest: np.ndarray) -> None:
+        canvas = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        self._seen[position] = canvas, digest.tobytes() if digest.any() else b""
+        self._low, self._high = min(self._low, float(image.min())), max(self._high, float(image.max()))
 
     def look(self, unreadable: tuple[errors.BadInputError, ...]) -> Look:
         seen = [self._seen[position] for position in sorted(self._seen)]
         return Look(
             count=len(seen),
-            digests=tuple(digest for digest, _ in seen),
-            blank=tuple(blank for _, blank in seen),
+            canvases=tuple(canvas for canvas, _ in seen),
+            digests=tuple(digest for _, digest in seen),
             value_range=(self._low, self._high),
             unreadable=unreadable,
         )

@@ -14,7 +14,7 @@ from medkeras import errors
 from medkeras.data import cases, prepare
 
 NAME = "seen.npz"
-DIGEST = 16
+DIGEST = 8
 """Bytes of a digest."""
 
 
@@ -57,9 +57,9 @@ class Overlap:
 class Seen:
     """The digests of a training, as `prepare.Prepared.digests` gives them.
 
-    A digest stands for the picture on the model's canvas: the same pixels are known again under any name, in any
-    folder and in any lossless format. It is no patient's name and gives no picture back, but who holds the picture can
-    tell that it was there.
+    A digest stands for the values that a file stores: the same pixels are known again under any name, in any folder
+    and in any lossless format. It is no patient's name and gives no picture back, but who holds the picture can tell
+    that it was there. That two pictures of a million and a million share one has a chance of 5 in 10**8.
 
     Attributes:
         training: Those of the training split.
@@ -82,7 +82,7 @@ class Seen:
         return tuple(case for case in data.stores["test"].cases if case.patient_id not in known)
 
     def write(self, folder: str | os.PathLike[str]) -> None:
-        """Writes `seen.npz`: `training` and `validation`, uint8 `[N, 16]`, sorted: the order tells nothing."""
+        """Writes `seen.npz`: `training` and `validation`, uint8 `[N, 8]`, sorted: the order tells nothing."""
         np.savez(pathlib.Path(folder, NAME), training=_rows(self.training), validation=_rows(self.validation))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -17,23 +18,23 @@ CANVAS = store.Canvas(size=(12, 16), channels=1, dtype="uint8", mode="pad")
 SPLITS = ("train", "validation", "test")
 
 
-def prepared(pictures: dict[str, tuple[str, str, np.ndarray]]) -> prepare.Prepared:
+def prepared(pictures: dict[str, tuple[str, str, np.ndarray]], canvas: store.Canvas = CANVAS) -> prepare.Prepared:
     """Prepares pictures, name to (split, patient, pixels), from memory."""
     members = tuple(cases.Case(name, name, who, split=part) for name, (part, who, _) in pictures.items())
     images = arrays.ArrayImages({name: pixels for name, (_, _, pixels) in pictures.items()})
     case_set = cases.CaseSet("made", members, ("a",), images, patients_known=True)
-    return prepare.prepare(case_set, config.DataConfig(cache="memory"), canvas=CANVAS)
+    return prepare.prepare(case_set, config.DataConfig(cache="memory"), canvas=canvas)
 
 
 def picture(number: int, side: tuple[int, int] = (12, 16)) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (*side, 1), np.uint8)
 
 
-def digests(folder: pathlib.Path) -> dict[str, bytes]:
+def digests(folder: pathlib.Path, canvas: store.Canvas = CANVAS) -> dict[str, bytes]:
     """Returns file name to digest of a folder of classes, all of one split."""
     settings = config.DataConfig(source=f"folder:{folder}", cache="memory")
     case_set = schemes.read(settings, seed=0)
-    data = prepare.prepare(case_set.replace_cases(_tested(case_set)), settings, canvas=CANVAS)
+    data = prepare.prepare(case_set.replace_cases(_tested(case_set)), settings, canvas=canvas)
     names = [pathlib.PurePath(case.path).name for case in data.stores["test"].cases]
     return dict(zip(names, data.digests["test"], strict=True))
 
@@ -57,8 +58,29 @@ def test_the_same_pixels_in_any_lossless_file_have_one_digest_and_others_another
     changed = found.pop("z.png")
     assert set(found) == {"a.png", "b.bmp", "c.tif", "d.pgm", "e.gif", "f.webp", "g.png"}
     (one,) = set(found.values())
-    assert len(one) == len(changed) == 16
+    assert len(one) == len(changed) == 8
     assert one != changed
+
+
+def test_sixteen_bits_have_one_digest_too_read_in_the_graph_or_not(tmp_path) -> None:
+    (tmp_path / "a").mkdir()
+    deep = np.random.default_rng(2).integers(0, 65536, (31, 20), np.uint16)
+    for name in ("a.png", "b.tif", "c.pgm"):
+        Image.fromarray(deep).save(tmp_path / "a" / name)
+    found = digests(tmp_path, dataclasses.replace(CANVAS, dtype="uint16"))
+    assert len(found) == 3
+    assert len(set(found.values())) == 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_digest_is_taken_before_the_canvas_which_another_processor_fills_otherwise(dtype) -> None:
+    pixels = np.random.default_rng(3).uniform(0, 255, (31, 20, 1)).astype(dtype)
+    pictures = {split: (split, split, pixels + number) for number, split in enumerate(SPLITS)}
+    sizes = ((12, 16), (64, 64), (31, 20))
+    found = [prepared(pictures, store.Canvas(size, 1, dtype, "pad")) for size in sizes]
+    assert found[0].digests == found[1].digests == found[2].digests
+    assert len({digest for (digest,) in found[0].digests.values()}) == 3
+    assert len({data.fingerprint for data in found}) == 3
 
 
 def test_a_picture_of_one_value_shows_nothing_to_be_known_by() -> None:
@@ -104,7 +126,7 @@ def test_the_file_gives_back_what_was_seen_and_no_order(tmp_path) -> None:
     known.write(tmp_path)
     assert seen.read(tmp_path) == known
     first = (tmp_path / seen.NAME).read_bytes()
-    assert len(first) < 60 * 16 + 700
+    assert len(first) < 60 * 8 + 700
     seen.of(prepared(dict(reversed(pictures.items())))).write(tmp_path)
     assert (tmp_path / seen.NAME).read_bytes() == first
 
@@ -127,20 +149,20 @@ def _short(path: pathlib.Path) -> None:
 
 
 def _other_rows(path: pathlib.Path) -> None:
-    np.savez(path, training=np.zeros((3, 15), np.uint8), validation=np.zeros((0, 16), np.uint8))
+    np.savez(path, training=np.zeros((3, 7), np.uint8), validation=np.zeros((0, 8), np.uint8))
 
 
 def _one_array(path: pathlib.Path) -> None:
-    np.savez(path, training=np.zeros((3, 16), np.uint8))
+    np.savez(path, training=np.zeros((3, 8), np.uint8))
 
 
 def _objects(path: pathlib.Path) -> None:
-    np.savez(path, training=np.array([{}], object), validation=np.zeros((0, 16), np.uint8))
+    np.savez(path, training=np.array([{}], object), validation=np.zeros((0, 8), np.uint8))
 
 
 @pytest.mark.parametrize("harm", [_short, _other_rows, _one_array, _objects, pathlib.Path.unlink])
 def test_another_file_is_refused_in_one_sentence(tmp_path, harm) -> None:
-    seen.Seen(frozenset([bytes(16)]), frozenset()).write(tmp_path)
+    seen.Seen(frozenset([bytes(8)]), frozenset()).write(tmp_path)
     harm(tmp_path / seen.NAME)
     with pytest.raises(errors.ModelError, match=r"seen.npz: holds no digests that medkeras wrote \(\w+\)$"):
         seen.read(tmp_path)
