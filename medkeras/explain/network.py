@@ -53,6 +53,11 @@ def to_logits(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer(LOGITS).output)
 
 
+def answering(model: keras.Model) -> keras.Model:
+    """Returns the model with its logits and probabilities alone; the weights are shared."""
+    return keras.Model(model.input, {name: model.output[name] for name in (LOGITS, PROBABILITIES)}, name=model.name)
+
+
 def direction(outputs: Outputs, score: Score) -> tf.Tensor:
     """Returns the gradient `[B, K]` of the score by the logits: 1 at the class that it picks, 0 elsewhere.
 

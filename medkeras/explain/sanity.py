@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ def inside(heatmaps: np.ndarray, masks: np.ndarray) -> dict[str, float | int | N
         `n`, the images that count; the means of `share`, the heat's share inside, of `chance`, the lesion's share of
         the area, which even heat would have, and of `hits`, whether the hottest place lies inside. None without images.
     """
-    heat, mask = heatmaps.reshape(len(heatmaps), -1).astype(np.float64), masks.reshape(len(masks), -1).astype(bool)
+    flat = (len(heatmaps), math.prod(heatmaps.shape[1:]))
+    heat, mask = heatmaps.reshape(flat).astype(np.float64), masks.reshape(flat).astype(bool)
     counted = mask.any(1) & (heat.sum(1) > 0)
     heat, mask = heat[counted], mask[counted]
     return {
@@ -66,7 +68,7 @@ def randomised(
     that explains the network and not the image alone ends near 0. What is explained is what the network answers then.
 
     Args:
-        model: The trained model.
+        model: The trained model, with the outputs `logits` and `probabilities`.
         images: `[N, H, W, C]`.
         method: A value of `methods.METHODS`.
         score: As of the method.
@@ -78,8 +80,9 @@ def randomised(
 
     Reference: Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
     """
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    trained = network.answering(model)
+    copy = keras.models.clone_model(trained)
+    copy.set_weights(trained.get_weights())
     explain = tf.function(method(copy, score))
     _, before = explained(explain, images)
     random, found, shuffled = np.random.default_rng(seed), [], 0

@@ -31,8 +31,9 @@ def test_the_share_inside_by_hand() -> None:
     assert found == {"n": 2, "share": pytest.approx((0.75 + 0.3) / 2), "chance": 0.375, "hits": 0.5}
 
 
-def test_the_share_of_no_images_is_none() -> None:
-    found = sanity.inside(np.ones((2, 3, 3)), np.zeros((2, 3, 3), bool))
+@pytest.mark.parametrize("images", [0, 2])
+def test_the_share_of_no_images_is_none(images) -> None:
+    found = sanity.inside(np.ones((images, 3, 3)), np.zeros((images, 3, 3), bool))
     assert found == {"n": 0, "share": None, "chance": None, "hits": None}
 
 
