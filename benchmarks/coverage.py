@@ -11,13 +11,17 @@ the table is the share of intervals that held the truth, which should be 95%.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medkeras.evaluation import classification, predictions
+from medkeras.evaluation import clustered, intervals, predictions, resampled, scores
 
+NAMES = (
+    *("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro", "average_precision_macro"),
+    *("cohen_kappa", "matthews_corrcoef", "brier_score_loss", "log_loss"),
+)
 ALIKE = 0.7
 LARGE = 40_000
 
@@ -48,25 +52,40 @@ def alone(table: predictions.Predictions) -> predictions.Predictions:
     )
 
 
-def evaluated(table: predictions.Predictions, **settings: Any) -> dict[str, Any]:
-    """Returns every overall metric of a table, and those of the class `ill`."""
-    found = classification.evaluate(table, **settings)
-    return found["metrics"] | {f"{name} of ill": found["per_class"]["ill"][name] for name in ("recall", "specificity")}
+def limits_of(table: predictions.Predictions, *, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Returns the limits of every metric, by the kind of interval; proportions have Wilson's in both."""
+    patients, strata = table.patients, clustered.strata(table)
+    statistics = resampled.Resampled(table, patients, names=NAMES)
+    drawn = intervals.resample(statistics, strata, resamples=resamples, seed=seed, width=statistics.width)
+    left_out, of_group = intervals.jackknife(statistics, strata, width=statistics.width)
+    value = {name: x[..., 0] for name, x in statistics(np.ones((1, len(strata)), np.int32)).items()}
+    target = np.asarray(table.target)[:, 1]
+    hits, ill = target == table.decisions[:, 1], target > 0
+    wilson = {
+        name: intervals.proportion(hits, counted, patients)
+        for name, counted in (("accuracy", hits | True), ("sensitivity", ill), ("specificity", ~ill))
+    }
+    return {
+        "percentile": {name: intervals.percentile(drawn[name]) for name in NAMES} | wilson,
+        "bca": {name: intervals.bca(drawn[name], value[name], left_out[name], of_group) for name in NAMES} | wilson,
+    }
 
 
-def covered(
-    tables: list[predictions.Predictions], truth: Mapping[str, float], **settings: Any
-) -> dict[str, tuple[float, float]]:
-    """Returns the share of the tables' intervals that hold the truth, and their mean width, by metric."""
-    every = [evaluated(table, seed=i, **settings) for i, table in enumerate(tables)]
-    found = {}
+def covered(found: Sequence[Mapping[str, Any]], truth: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Returns the share of intervals that hold the truth, and their mean width, by metric."""
+    answer = {}
     for name, value in truth.items():
-        limits = np.array([(entry[name]["low"], entry[name]["high"]) for entry in every])
-        found[name] = (
-            float(np.mean((limits[:, 0] <= value) & (value <= limits[:, 1]))),
-            float(np.mean(limits[:, 1] - limits[:, 0])),
-        )
-    return found
+        low, high = np.array([limits[name] for limits in found], np.float64).T
+        answer[name] = float(np.mean((low <= value) & (value <= high))), float(np.mean(high - low))
+    return answer
+
+
+def true_values(images: int, seed: int) -> dict[str, float]:
+    """Returns every metric of a study so large that chance is out of it."""
+    table = study(LARGE, images, seed)
+    found = resampled.Resampled(table, table.patients)(np.ones((1, LARGE), np.int32))
+    sensitivity, specificity = (found[scores.of_class(name)][1, 0] for name in ("recall", "specificity"))
+    return {name: float(found[name][0]) for name in NAMES} | {"sensitivity": sensitivity, "specificity": specificity}
 
 
 def main() -> None:
@@ -76,17 +95,17 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--resamples", type=int, default=500)
     options = parser.parse_args()
-    whole = evaluated(study(LARGE, options.images, options.studies), resamples=1)
-    names = [
-        *("accuracy", "recall of ill", "specificity of ill", "balanced_accuracy", "f1_macro", "auroc_macro"),
-        *("average_precision_macro", "cohen_kappa", "matthews_corrcoef", "brier_score_loss", "log_loss"),
-    ]
-    truth = {name: whole[name]["value"] for name in names}
-    tables = [study(options.patients, options.images, i) for i in range(options.studies)]
+    truth = true_values(options.images, options.studies)
+    clusters: list[dict[str, Any]] = []
+    singles: list[dict[str, Any]] = []
+    for seed in range(options.studies):
+        table = study(options.patients, options.images, seed)
+        clusters.append(limits_of(table, resamples=options.resamples, seed=seed))
+        singles.append(limits_of(alone(table), resamples=options.resamples, seed=seed))
     columns = {
-        "patients, percentile": covered(tables, truth, resamples=options.resamples),
-        "patients, BCa": covered(tables, truth, resamples=options.resamples, interval="bca"),
-        "images, percentile": covered([alone(t) for t in tables], truth, resamples=options.resamples),
+        "patients, percentile": covered([found["percentile"] for found in clusters], truth),
+        "patients, BCa": covered([found["bca"] for found in clusters], truth),
+        "images, percentile": covered([found["percentile"] for found in singles], truth),
     }
     print(f"{options.studies} studies of {options.patients} patients with {options.images} images each")
     print(f"{'':<26} {'truth':>6}  " + "  ".join(f"{name:>24}" for name in columns))

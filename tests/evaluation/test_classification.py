@@ -8,7 +8,7 @@ import pytest
 from sklearn import metrics
 
 from medkeras import errors
-from medkeras.evaluation import calibration, classification, intervals, resampled, scores
+from medkeras.evaluation import calibration, classification, intervals, operating, resampled, scores, subgroups
 from medkeras.evaluation import predictions as tables
 
 KINDS = [(2, False), (3, False), (7, False), (1, True), (4, True)]
@@ -228,9 +228,11 @@ def test_every_case_twice_gives_the_same_values(make_table, reordered, k, multil
     )
 
 
+@pytest.mark.parametrize("interval", intervals.KINDS)
 @pytest.mark.parametrize(("k", "multilabel"), KINDS)
-def test_limits_hold_the_value(make_table, k, multilabel):
-    found = classification.evaluate(make_table(200, k, multilabel=multilabel), resamples=200)
+def test_limits_hold_the_value(make_table, k, multilabel, interval):
+    found = classification.evaluate(make_table(200, k, multilabel=multilabel), resamples=200, interval=interval)
+    assert found["interval"]["kind"] == interval
     entries = list(found["metrics"].items())
     entries += [item for values in found["per_class"].values() for item in values.items() if item[0] != "support"]
     for name, entry in entries:
@@ -345,6 +347,39 @@ def test_what_cannot_be_evaluated_is_said(make_table, changes, sentence):
 def test_resamples_are_at_least_one(make_table):
     with pytest.raises(errors.ConfigError, match="resamples=0"):
         classification.evaluate(make_table(10, 2), resamples=0)
+
+
+def test_predictive_values_are_stated_for_a_prevalence(make_table):
+    table = make_table(200, 2)
+    found = classification.evaluate(table, resamples=50, prevalence=0.05)
+    own = classification.evaluate(table, resamples=50)
+    assert (found["prevalence"], own["prevalence"]) == (0.05, None)
+    for name, share in (("b", 0.05), ("a", 0.95)):
+        values = {key: entry["value"] for key, entry in found["per_class"][name].items() if key != "support"}
+        right, wrong = values["recall"] * share, (1 - values["specificity"]) * (1 - share)
+        assert values["positive_predictive_value"] == pytest.approx(right / (right + wrong), abs=1e-12)
+        assert values["precision"] == own["per_class"][name]["precision"]["value"]
+        entry = found["per_class"][name]["positive_predictive_value"]
+        assert entry["low"] < entry["value"] < entry["high"]
+
+
+def test_operating_points_sets_and_metadata_are_reported(make_table):
+    points = operating.choose(make_table(90, 3, seed=1), "youden")
+    table = make_table(90, 3, metadata={"sex": ("F", "M") * 45}, sets=np.ones((90, 3)))
+    found = classification.evaluate(table, resamples=10, operating_points=points)
+    assert found["operating_points"] == operating.report(points, table, resamples=10)
+    assert found["subgroups"] == subgroups.evaluate(table, resamples=10)
+    assert found["conformal"]["mean_set_size"] == 3
+    assert "conformal" not in classification.evaluate(make_table(90, 3), resamples=10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [({"prevalence": -0.1}, "prevalence=-0.1"), ({"interval": "wald"}, "Unknown interval"), ({"seed": -1}, "seed=-1")],
+)
+def test_settings_out_of_their_range_are_said(make_table, settings, sentence):
+    with pytest.raises(errors.ConfigError, match=sentence):
+        classification.evaluate(make_table(10, 2), **settings)
 
 
 def test_calibration_error_by_hand():
