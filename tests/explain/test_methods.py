@@ -45,6 +45,21 @@ def test_the_evidence_lies_where_it_was_planted(name) -> None:
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
+def test_volumes_are_explained_too(name) -> None:
+    image = keras.Input((6, 10, 12, 1), name="image")
+    x = keras.layers.Conv3D(1, 1, activation="relu", name="features")(image)
+    model = small.with_head(image, keras.layers.GlobalAveragePooling3D()(x))
+    model.get_layer("features").set_weights([np.ones((1, 1, 1, 1, 1), np.float32), np.full(1, -0.3, np.float32)])
+    model.get_layer("logits").set_weights([np.array([[50, -50]], np.float32), np.zeros(2, np.float32)])
+    volume = np.zeros((2, 6, 10, 12, 1), np.float32)
+    volume[0, 1:3, 2:4, 8:10] = volume[1, 4, 7:9, 1:4] = 1
+    heat = methods.METHODS[name](model, small.likeliest)(tf.constant(volume))[1].numpy()
+    assert heat.shape == volume.shape
+    for one, mask in zip(heat, volume > 0, strict=True):
+        assert mask.ravel()[one.argmax()]
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
 def test_nothing_speaks_for_an_answer_that_the_evidence_denies(name) -> None:
     explain = methods.METHODS[name](small.spotter(), lambda outputs: outputs["logits"][:, 1])
     heat = explain(tf.constant(small.squares((6, 6))))[1].numpy()
