@@ -164,8 +164,8 @@ def unexchangeable(conformal: Conformal, table: tables.Predictions, sets: np.nda
 
     Were the patients exchangeable, the number of m test patients whose truth is held would be at least beta-binomial,
     as the threshold is an order statistic of n validation patients. With several cases a patient, m is the number of
-    patients that vary as much as the patients' own shares do. Classes are tested each when each has its threshold, and
-    Holm's rule keeps the chance of a false alarm below 1% in all.
+    independent cases whose share varies as much as the mean of the patients' shares does, at most that of the cases.
+    Classes are tested each when each has its threshold, and Holm's rule keeps the chance of a false alarm near 1% in all.
 
     Reference:
         Vovk (2012), Conditional validity of inductive conformal predictors, ACML. Angelopoulos and Bates (2023),
@@ -180,7 +180,10 @@ def unexchangeable(conformal: Conformal, table: tables.Predictions, sets: np.nda
         parts = {f"class {name!r}": columns == k for k, name in enumerate(table.classes)}
     counts = {name: int(conformal.patients[k]) for k, name in enumerate(parts)}
     shares = {name: _of_patients(held[part], patients[part]) for name, part in parts.items() if part.any()}
-    chances = {name: _chance(share, counts[name], conformal.alpha) for name, share in shares.items()}
+    chances = {
+        name: _chance(share, counts[name], conformal.alpha, cases=int(parts[name].sum()))
+        for name, share in shares.items()
+    }
     sentences = []
     for done, name in enumerate(sorted(chances, key=lambda name: chances[name])):
         if chances[name] * (len(chances) - done) >= SIGNIFICANT:
@@ -193,14 +196,15 @@ def unexchangeable(conformal: Conformal, table: tables.Predictions, sets: np.nda
     return tuple(sentences)
 
 
-def _chance(share: np.ndarray, calibrated: int, alpha: float) -> float:
-    """Returns the chance of shares `[m]` as low as these, when `calibrated` validation patients set the threshold."""
+def _chance(share: np.ndarray, calibrated: int, alpha: float, *, cases: int) -> float:
+    """Returns the chance of shares `[m]` of `cases` as low as these, `calibrated` patients having set the threshold."""
     rank = math.ceil((calibrated + 1) * (1 - alpha) - _ROUNDING)
     if rank > calibrated:
         return 1.0
-    worth, mean = len(share), float(share.mean())
-    if worth > 1 and 0 < mean < 1:
-        worth = max(worth, int(mean * (1 - mean) / np.var(share, ddof=1)))
+    mean, worth = float(share.mean()), len(share)
+    if worth > 1:
+        coins = worth * mean * (1 - mean) / max(float(np.var(share, ddof=1)), _ROUNDING)
+        worth = max(worth, min(cases, int(coins + _ROUNDING)))
     return float(stats.betabinom.cdf(math.floor(worth * mean + _ROUNDING), worth, rank, calibrated + 1 - rank))
 
 

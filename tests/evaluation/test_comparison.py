@@ -204,6 +204,24 @@ def test_differences_are_those_of_scikit_learn(models):
     assert rows["accuracy"]["statistic"] == only[0] - only[1]
 
 
+def test_the_bootstraps_smallest_p_counts_what_was_seen(models):
+    rows = comparison.compare(models(), metrics=["log_loss"], resamples=99)
+    assert rows[1]["p"] == pytest.approx(2 / 100)
+    assert rows[1]["p_holm"] == pytest.approx(6 / 100)
+
+
+def test_resamples_of_a_calibration_error_are_centred(make_table):
+    rng = np.random.default_rng(0)
+    honest = rng.random(150)
+    truth = (rng.random(150) < honest).astype(int)
+    bold = np.clip(1.5 * (honest - 0.5) + 0.5, 0.01, 0.99)
+    bold[:75] = 1 - bold[:75]
+    (row,) = comparison.compare(
+        small(make_table, truth, honest, bold), metrics=["expected_calibration_error"], resamples=1000
+    )
+    assert (row["low"] + row["high"]) / 2 == pytest.approx(row["difference"], abs=0.01)
+
+
 def test_order_of_cases_changes_nothing(models, reordered):
     three = models()
     names = ("accuracy", "auroc_macro", "brier_score_loss")

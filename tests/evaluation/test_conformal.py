@@ -200,12 +200,24 @@ def test_coverage_of_labels_counts_those_that_are_present(make_table):
 def test_chance_is_the_exact_one_of_an_order_statistic():
     """The threshold's rank is the 46th of 50, so coverage is Beta(46, 5) and the count beta-binomial."""
     shares = np.repeat([1.0, 0.0], [70, 30])
-    assert conformal._chance(shares, 50, 0.1) == pytest.approx(stats.betabinom.cdf(70, 100, 46, 5), rel=1e-12)
+    assert conformal._chance(shares, 50, 0.1, cases=100) == pytest.approx(
+        stats.betabinom.cdf(70, 100, 46, 5), rel=1e-12
+    )
     drawn = np.random.default_rng(0).random((100_000, 50))
     coverage = np.sort(drawn, axis=1)[:, 45]
     assert stats.binom.cdf(80, 100, coverage).mean() == pytest.approx(
-        conformal._chance(np.repeat([1.0, 0.0], [80, 20]), 50, 0.1), rel=0.03
+        conformal._chance(np.repeat([1.0, 0.0], [80, 20]), 50, 0.1, cases=100), rel=0.03
     )
+
+
+def test_shares_that_vary_less_than_coins_are_worth_more_patients():
+    """Shares of 0.7 and 0.9 vary a sixteenth as much as coins of 0.8: 50 patients are worth 784, or all their cases."""
+    shares = np.tile([0.7, 0.9], 25)
+    for cases, worth in ((10_000, 784), (500, 500)):
+        expected = stats.betabinom.cdf(math.floor(worth * 0.8), worth, 46, 5)
+        assert conformal._chance(shares, 50, 0.1, cases=cases) == pytest.approx(expected, rel=1e-9)
+    alike = conformal._chance(np.full(50, 0.8), 50, 0.1, cases=500)
+    assert alike == pytest.approx(stats.betabinom.cdf(400, 500, 46, 5), rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", conformal.KINDS)

@@ -116,6 +116,14 @@ def test_bound_of_shares_is_one():
         assert selective._chance(np.full(60, mean), 0.1) >= seen
 
 
+@pytest.mark.parametrize("mean", [0.25, 0.5, 0.75])
+def test_bound_of_shares_is_the_lesser_of_hoeffdings_and_bentkuss(mean):
+    shares = np.tile([mean - 0.2, mean + 0.2], 20)
+    distance = mean * np.log(mean / 0.8) + (1 - mean) * np.log((1 - mean) / 0.2)
+    bentkus = np.e * stats.binom.cdf(math.ceil(40 * mean - 1e-9), 40, 0.8)
+    assert selective._chance(shares, 0.8) == pytest.approx(min(np.exp(-40 * distance), bentkus), rel=1e-9)
+
+
 @pytest.mark.parametrize("change", ["order", "float64"])
 def test_threshold_is_a_float32_that_order_does_not_move(change):
     confidence, correct, owner = cases(2000, 5)
