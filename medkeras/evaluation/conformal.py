@@ -165,7 +165,7 @@ def unexchangeable(conformal: Conformal, table: tables.Predictions, sets: np.nda
     Were the patients exchangeable, the number of m test patients whose truth is held would be at least beta-binomial,
     as the threshold is an order statistic of n validation patients. With several cases a patient, m is the number of
     independent cases whose share varies as much as the mean of the patients' shares does, at most that of the cases.
-    Classes are tested each when each has its threshold, and Holm's rule keeps the chance of a false alarm near 1% in all.
+    Classes that have their own thresholds are tested each, and Holm's rule keeps the chance of a false alarm near 1%.
 
     Reference:
         Vovk (2012), Conditional validity of inductive conformal predictors, ACML. Angelopoulos and Bates (2023),
