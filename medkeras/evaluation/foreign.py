@@ -36,8 +36,8 @@ def parse(column: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     case_id = column["case_id"]
     if not all(case_id):
         raise errors.DataError(f"Column 'case_id' is filled in every line. Received: {case_id.count('')} empty")
-    classes, probabilities = _probabilities(column)
-    multilabel = any(name.startswith(f"{TRUTH}_") for name in column)
+    multilabel = TRUTH not in column and any(name.startswith(f"{TRUTH}_") for name in column)
+    classes, probabilities = _probabilities(column, multilabel)
     target = _labels(column, classes) if multilabel else _label(column, classes)
     patients = column.get("patient_id", case_id)
     return {
@@ -55,12 +55,12 @@ def parse(column: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     }
 
 
-def _probabilities(column: Mapping[str, tuple[str, ...]]) -> tuple[tuple[str, ...], np.ndarray]:
+def _probabilities(column: Mapping[str, tuple[str, ...]], multilabel: bool) -> tuple[tuple[str, ...], np.ndarray]:
     names = tuple(name.removeprefix(PROBABILITY) for name in column if name.startswith(PROBABILITY))
     if _ALONE in column and not names:
         of_one = cells.numbers(_ALONE, column[_ALONE])
         return ("0", "1"), np.stack([1 - of_one, of_one], axis=1)
-    if len(names) < 2 and not any(name.startswith(f"{TRUTH}_") for name in column):
+    if len(names) < (1 if multilabel else 2):
         raise errors.DataError(
             f"predictions have a column '{PROBABILITY}CLASS' for every class, two or more, or '{_ALONE}' alone for "
             f"the class 1 of 0 and 1. Received: {', '.join(column)}"

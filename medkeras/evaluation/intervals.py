@@ -74,9 +74,13 @@ def resample(
     def of_block(start: int) -> Mapping[str, np.ndarray]:
         return statistics(draw_patients(strata, range(start, min(start + at_once, resamples)), seed))
 
-    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
         parts = list(pool.map(of_block, starts))
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def draw_patients(strata: np.ndarray, numbers: range, seed: int) -> np.ndarray:

@@ -52,6 +52,12 @@ def test_many_labels_have_a_column_each(tmp_path):
     assert table.target.tolist() == [[1, 0], [1, 1]]
 
 
+def test_a_column_beside_the_truth_does_not_make_it_many_labels(tmp_path):
+    table = read(tmp_path, "case_id,y_true,y_true_name,prob_a,prob_b", "1,0,a,0.5,0.5")
+    assert not table.multilabel
+    assert table.target.tolist() == [[1, 0]]
+
+
 def test_unlabelled_cases_have_no_target(tmp_path):
     assert read(tmp_path, "case_id,prob_a,prob_b", "1,0.5,0.5").target is None
 
@@ -78,6 +84,7 @@ HEADER, GOOD = "case_id,patient_id,y_true,prob_a,prob_b", "1,p,a,0.75,0.25"
         (["case_id,y_true,prob_a", "1,a,1"], "'prob_CLASS' for every class"),
         (["case_id,y_true,score", "1,a,1"], "'prob_CLASS' for every class"),
         (["case_id,y_true_a,prob_a,prob_b", "1,1,0.5,0.2"], "'y_true_CLASS' for every 'prob_CLASS'"),
+        (["case_id,y_true_a", "1,1"], "'prob_CLASS' for every class"),
         (["case_id,y_true_a,prob_a", "1,yes,0.5"], "'y_true_a' holds 0 or 1. Received: 'yes'"),
         (["case_id,y_true,prob", "1,cat,0.5"], "Column 'y_true': Unknown class. Known: 0, 1"),
     ],
