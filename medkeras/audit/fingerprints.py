@@ -93,11 +93,11 @@ def _averaged(plane: np.ndarray, side: int) -> np.ndarray:
     """Returns float32 `[side, side]`: `[H, W]` averaged by area, or interpolated where it is smaller."""
     height, width = plane.shape
     # Sparse, for dense products start threads of their own, which fight those that decode.
-    return (_weights(width, side) @ (_weights(height, side) @ plane).T).T
+    return (weights(width, side) @ (weights(height, side) @ plane).T).T
 
 
 @functools.lru_cache(maxsize=256)
-def _weights(source: int, target: int) -> scipy.sparse.csr_array:
+def weights(source: int, target: int) -> scipy.sparse.csr_array:
     """Returns float32 `[target, source]`, rows that sum to 1."""
     scale = source / target
     if scale >= 1:

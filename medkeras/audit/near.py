@@ -16,7 +16,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.spatial
 
-from medkeras.audit import alignment, copies, fingerprints
+from medkeras.audit import alignment, copies, fingerprints, linkage
 from medkeras.data import cases
 
 # Chosen on pictures that are no copies. The highest correlations of neighbouring slices and of different patients are
@@ -26,17 +26,29 @@ THRESHOLD = 0.94
 
 _RADIUS = 0.36
 _TURNED_RADIUS = 0.2
+_CUT_RADIUS = 0.25
+_LEAST_ALIKE_CUT = 0.965
 _NEIGHBOURS = 12
 _COMPONENTS = 16
 _LEAST_ALIKE = 0.9
 # Who scores just below the threshold is not shifted: a crop of a hundredth costs more. Neighbours would gain by it.
 _SHIFT_COSTS = 0.02
-_PROMISING = 0.85
+_PROMISING, _CERTAIN = 0.93, 0.99
+# Moving a picture takes its finest structure, so that shifted ones are compared without it, and more strictly: planted
+# crops score above 0.985 for all but one in twenty, neighbouring slices 0.98 at most.
+_SHIFT_BLUR, _STRICTER = 0.8, 0.3
+# What is cut off to look for crops and pads, in pixels of the thumbnail: at the top, the bottom, the left, the right.
+_CUTS = (
+    *((1, 2, 1, 2), (3, 0, 3, 0), (3, 0, 0, 3), (0, 3, 3, 0), (0, 3, 0, 3)),
+    *((3, 0, 1, 2), (0, 3, 1, 2), (1, 2, 3, 0), (1, 2, 0, 3)),
+)
 _CORES = os.cpu_count() or 1
 # Sigma, in pixels of the thumbnail, below which structure counts as detail; small pictures have none so fine.
 _DETAIL = 1.5
 _SMALL_DETAIL = 3.0
 _SMALL = 48
+# Beyond this ratio of sides the larger picture is made coarse; then neighbours are as alike as 0.97 in one of twenty.
+_FINER, _COARSER_STRICTER = 1.25, 0.5
 _COARSE_DETAIL = 2.5
 _NOISE_FLOOR = 8.0
 _COARSE_NOISE_FLOOR = 12.0
@@ -84,7 +96,13 @@ def find(
     if patients_known:
         patients = [{members[row].patient_id for row in rows} for rows in same]
         found = [each for each in found if len(patients[each.first] | patients[each.second]) > 1]
-    return _copies(members, same, found)
+    edges = [(match.first, match.second) for match in found]
+
+    def look(pictures: np.ndarray) -> np.ndarray:
+        thumbnails = np.stack([prints[same[picture][0]].thumbnail for picture in pictures.tolist()])
+        return _detail_maps(thumbnails, _SMALL_DETAIL).astype(np.float32)
+
+    return _copies(members, same, found, linkage.parts(edges, len(same), look))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,27 +120,49 @@ def _matches(prints: Sequence[fingerprints.Fingerprint], threshold: float, turns
     if not prints:
         return []
     thumbnails = np.stack([each.thumbnail for each in prints])
-    small = np.array([each.side < _SMALL for each in prints])
+    sides = np.array([min(each.side, fingerprints.SIDE) for each in prints])
     best: dict[tuple[int, int], _Match] = {}
-    for kind, pairs in _candidates(*_grids(thumbnails), turns):
-        either = small[pairs].any(axis=1)
-        for chosen, detail in ((pairs[~either], _DETAIL), (pairs[either], _SMALL_DETAIL)):
-            for match in _confirmed(thumbnails, chosen, kind, detail=detail, threshold=threshold):
-                best.setdefault((match.first, match.second), match)
+    for kind, pairs in _candidates(thumbnails, turns):
+        least = sides[pairs].min(axis=1)
+        # One that is large is seen as coarsely as the small one that it is compared with.
+        for side in np.unique(np.where(least < _SMALL, least, fingerprints.SIDE)).tolist():
+            chosen = pairs[least == side] if side < _SMALL else pairs[least >= _SMALL]
+            for match in _confirmed(_coarsened(thumbnails, sides, side), chosen, kind, side, threshold):
+                apart = side < _SMALL and max(sides[match.first], sides[match.second]) > _FINER * side
+                if not apart or match.score >= 1 - _COARSER_STRICTER * (1 - threshold):
+                    best.setdefault((match.first, match.second), match)
     return list(best.values())
 
 
-def _grids(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns coarse pictures float32 `[N, 7, 7]` without their margins, and the positions of those with detail."""
+def _coarsened(thumbnails: np.ndarray, sides: np.ndarray, side: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns what gives thumbnails float32 `[R, 64, 64]` by position, with no more in them than `side` pixels show."""
+    weights = fingerprints.weights(side, fingerprints.SIDE) @ fingerprints.weights(fingerprints.SIDE, side)
+    coarse = weights.toarray()
+
+    def look(rows: np.ndarray) -> np.ndarray:
+        chosen = thumbnails[rows].astype(np.float32)
+        finer = (sides[rows] > _FINER * side) & (side < _SMALL)
+        chosen[finer] = coarse @ chosen[finer] @ coarse.T
+        return chosen
+
+    return look
+
+
+def _grids(thumbnails: np.ndarray, cut: tuple[int, int, int, int] = (0, 0, 0, 0)) -> np.ndarray:
+    """Returns coarse pictures float32 `[N, 7, 7]` of what is left of `[N, 64, 64]` after a cut, without its margins."""
     grids = np.zeros((len(thumbnails), 7, 7), np.float32)
-    detail = np.zeros(len(thumbnails), np.float32)
+    down, across = _kept(*cut[:2]), _kept(*cut[2:])
     for start in range(0, len(thumbnails), _CHUNK):
         part = slice(start, start + _CHUNK)
-        small = _shrunk(thumbnails[part].astype(np.float32), 4)
+        small = down @ thumbnails[part].astype(np.float32) @ across.T
         coarse = _local_contrast(small, _COARSE_DETAIL, _COARSE_NOISE_FLOOR)
         grids[part] = _shrunk(coarse[:, 1:-1, 1:-1], 2)
-        detail[part] = grids[part].std(axis=(1, 2))
-    return grids, np.flatnonzero(detail > _LEAST_DETAIL)
+    return grids
+
+
+def _kept(before: int, after: int) -> np.ndarray:
+    """Returns float32 `[16, 64]`: means of what is left of 64 pixels."""
+    return np.pad(fingerprints.weights(fingerprints.SIDE - before - after, 16).toarray(), ((0, 0), (before, after)))
 
 
 def _shrunk(images: np.ndarray, factor: int) -> np.ndarray:
@@ -140,27 +180,32 @@ def _local_contrast(images: np.ndarray, sigma: float, floor: float) -> np.ndarra
     return rest / (np.sqrt(smooth(np.square(rest))) + floor)
 
 
-def _candidates(grids: np.ndarray, detailed: np.ndarray, turns: bool) -> Iterator[tuple[str, np.ndarray]]:
+def _candidates(thumbnails: np.ndarray, turns: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Yields each way to turn and pairs of positions int64 `[P, 2]`: the first, turned so, may be the second."""
+    grids = _grids(thumbnails)
+    detailed = np.flatnonzero(grids.std(axis=(1, 2)) > _LEAST_DETAIL)
     if len(detailed) < 2:
         return
     points = _unit(grids[detailed])
     _, axes = np.linalg.eigh(np.cov(points, rowvar=False))
     axes = axes[:, -_COMPONENTS:].astype(np.float32)
     tree = scipy.spatial.cKDTree(points @ axes)
+
+    def alike(asked: np.ndarray, radius: float, least: float = _LEAST_ALIKE) -> np.ndarray:
+        # Approximate search: a fifth of the time; 97 of 100 of those at nine tenths of the radius were found.
+        distance, nearest = tree.query(
+            asked @ axes, k=min(_NEIGHBOURS, len(points)), eps=1.0, distance_upper_bound=radius, workers=_CORES
+        )
+        first, rank = np.nonzero(np.isfinite(distance))
+        second = nearest[first, rank]
+        chosen = ((asked[first] * points[second]).sum(axis=1) > least) & (first != second)
+        return np.stack([detailed[first[chosen]], detailed[second[chosen]]], axis=1)
+
+    cut = [alike(_unit(_grids(thumbnails[detailed], each)), _CUT_RADIUS, _LEAST_ALIKE_CUT) for each in _CUTS]
+    yield _UPRIGHT, np.concatenate([alike(points, _RADIUS), *cut])
     for kind, turn in _TURNS.items():
-        if kind == _UPRIGHT or turns:
-            turned = _unit(turn(grids[detailed]))
-            radius = _RADIUS if kind == _UPRIGHT else _TURNED_RADIUS
-            # Approximate search: a fifth of the time; 97 of 100 of those at nine tenths of the radius were found.
-            distance, nearest = tree.query(
-                turned @ axes, k=min(_NEIGHBOURS, len(points)), eps=1.0, distance_upper_bound=radius, workers=_CORES
-            )
-            first, rank = np.nonzero(np.isfinite(distance))
-            second = nearest[first, rank]
-            alike = (turned[first] * points[second]).sum(axis=1) > _LEAST_ALIKE
-            chosen = alike & (first != second)
-            yield kind, np.stack([detailed[first[chosen]], detailed[second[chosen]]], axis=1)
+        if kind != _UPRIGHT and turns:
+            yield kind, alike(_unit(turn(grids[detailed])), _TURNED_RADIUS)
 
 
 def _unit(grids: np.ndarray) -> np.ndarray:
@@ -171,12 +216,14 @@ def _unit(grids: np.ndarray) -> np.ndarray:
 
 
 def _confirmed(
-    thumbnails: np.ndarray, pairs: np.ndarray, kind: str, *, detail: float, threshold: float
+    look: Callable[[np.ndarray], np.ndarray], pairs: np.ndarray, kind: str, side: int, threshold: float
 ) -> Iterator[_Match]:
     """Yields the pairs `[P, 2]` that show one picture, the first turned; upright ones may be shifted too."""
     pairs = _distinct(pairs, ordered=kind == "turned by 90 degrees")
     rows, places = np.unique(pairs, return_inverse=True)
-    maps, guides = (_detail_maps(thumbnails[rows], sigma) for sigma in (detail, _SMALL_DETAIL))
+    fine = side >= _SMALL
+    maps, guides = (_detail_maps(look(rows), sigma) for sigma in (_DETAIL if fine else _SMALL_DETAIL, _SMALL_DETAIL))
+    shifted_least = 1 - (_STRICTER if fine else 1) * (1 - threshold)
     places = places.reshape(-1, 2)
     for start in range(0, len(pairs), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -188,7 +235,8 @@ def _confirmed(
             first, second = (guides[places[part, side][unsure]].astype(np.float32) for side in (0, 1))
             score[unsure] = _aligned(one[unsure], two[unsure], first, second)
             shifted[unsure] = True
-        for at in np.flatnonzero(score >= threshold).tolist():
+        least = np.where(shifted, shifted_least, threshold)
+        for at in np.flatnonzero(score >= least).tolist():
             first, second = sorted(pairs[start + at].tolist())
             yield _Match(first, second, float(score[at]), "shifted" if shifted[at] else kind)
 
@@ -196,13 +244,19 @@ def _confirmed(
 def _aligned(one: np.ndarray, two: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Returns the correlation of one and two, each laid over the other as the guides first and second tell; the best.
 
-    The one that is moved is blurred by it, which costs least where it is the sharper one.
+    The one that is moved is blurred by it, which costs least where it is the sharper one; what is left of that
+    difference is blurred away in both.
     """
-    scores = alignment.correlation(one, alignment.warped(two, alignment.align(first, second)))
-    rows = np.flatnonzero(scores > _PROMISING)
+    moved = alignment.warped(two, alignment.align(first, second))
+    scores = alignment.correlation(_blurred(one), _blurred(moved))
+    rows = np.flatnonzero((scores > _PROMISING) & (scores < _CERTAIN))
     moved = alignment.warped(one[rows], alignment.align(second[rows], first[rows]))
-    scores[rows] = np.maximum(scores[rows], alignment.correlation(moved, two[rows]))
+    scores[rows] = np.maximum(scores[rows], alignment.correlation(_blurred(moved), _blurred(two[rows])))
     return scores
+
+
+def _blurred(maps: np.ndarray) -> np.ndarray:
+    return scipy.ndimage.gaussian_filter(maps, (0, _SHIFT_BLUR, _SHIFT_BLUR), truncate=3)
 
 
 def _distinct(pairs: np.ndarray, *, ordered: bool) -> np.ndarray:
@@ -217,14 +271,16 @@ def _detail_maps(thumbnails: np.ndarray, sigma: float) -> np.ndarray:
     return maps
 
 
-def _copies(members: Sequence[cases.Case], same: Sequence[Sequence[int]], found: Sequence[_Match]) -> copies.Copies:
-    """Names the cases: `same` holds the positions of the cases of each picture."""
-    edges = [(same[match.first][0], same[match.second][0]) for match in found]
-    edges += [(rows[0], row) for match in found for rows in (same[match.first], same[match.second]) for row in rows[1:]]
-    groups = [copies.Group(tuple(members[row] for row in rows)) for rows in copies.together(edges, len(members))]
-    ranked = sorted(zip(found, edges, strict=False), key=lambda pair: (-pair[0].score, pair[1]))
+def _copies(members: Sequence[cases.Case], same: Sequence[Sequence[int]], found: Sequence[_Match],
+            parts: Sequence[Sequence[int]]) -> copies.Copies:  # fmt: skip
+    """Names the cases: `same` holds the positions of the cases of each picture, `parts` the pictures of each group."""
+    part = {picture: number for number, pictures in enumerate(parts) for picture in pictures}
+    kept = [each for each in found if part.get(each.first, -1) == part.get(each.second, -2)]
+    rows = sorted(sorted(row for picture in pictures for row in same[picture]) for pictures in parts)
+    edges = [(same[match.first][0], same[match.second][0]) for match in kept]
+    ranked = sorted(zip(kept, edges, strict=True), key=lambda pair: (-pair[0].score, pair[1]))
     pairs = [
         copies.Pair(members[min(ends)], members[max(ends)], score=match.score, kind=match.kind)
         for match, ends in ranked
     ]
-    return copies.Copies(tuple(groups), tuple(pairs))
+    return copies.Copies(tuple(copies.Group(tuple(members[row] for row in each)) for each in rows), tuple(pairs))
