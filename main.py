@@ -24,6 +24,7 @@ flags.DEFINE_string(
     "data", None, "train, evaluate, audit: phantom, or folder:DIR, csv:FILE, npz:FILE, tfds:NAME, dicom:DIR, nifti:DIR"
 )
 flags.DEFINE_string("model", None, "evaluate, predict, export: a folder of saved_models")
+flags.DEFINE_string("predictions", None, "evaluate: a CSV table of predictions, instead of --model and --data")
 flags.DEFINE_multi_string("input", [], "predict, deidentify: a file or a folder of files; may be repeated")
 flags.DEFINE_string("output", None, "where results go: a folder; predict: a CSV file")
 flags.DEFINE_string("workdir", None, "train: folder of the runs; runs by default")
@@ -49,7 +50,13 @@ def settings() -> config.Config:
     chosen = recipe(FLAGS.recipe or "phantom") if FLAGS.recipe or not FLAGS.data else config.Config()
     if FLAGS.data is not None:
         chosen = chosen.override({"data.source": FLAGS.data})
-    return chosen.override(FLAGS.set)
+    chosen = chosen.override(FLAGS.set)
+    if "$MEDKERAS_DATA" in chosen.data.source:
+        raise errors.ConfigError(
+            f"This recipe's data lie in the folder that the variable MEDKERAS_DATA names, or where --data says. "
+            f"Received: neither for {chosen.data.source.rpartition('/')[2]!r}"
+        )
+    return chosen
 
 
 def recipe(name: str) -> config.Config:

@@ -52,7 +52,9 @@ class DataConfig:
     on_error: str = setting("raise", "what an unreadable file does", choices=("raise", "skip"))
     max_errors: float = setting(0.01, "largest share of unreadable files that skip accepts", low=0.0, high=1.0)
     leakage: str = setting(
-        "warn", "copies and patients across splits: warn, or drop them from training", choices=("warn", "drop")
+        "warn",
+        "copies and patients across splits, and in evaluate trained pictures: warn, or drop them",
+        choices=("warn", "drop"),
     )
     metadata: str = setting(
         "",
@@ -170,9 +172,9 @@ class ExplainConfig:
     """What the `explain` signature answers with."""
 
     method: str = setting(
-        "gradcam",
-        "how a heatmap is made",
-        choices=("gradcam", "gradcam++", "integrated_gradients", "occlusion"),
+        "auto",
+        "how a heatmap is made; auto: integrated gradients where the last map has under 7 cells a side, else Grad-CAM",
+        choices=("auto", "gradcam", "gradcam++", "integrated_gradients", "occlusion"),
     )
 
 

@@ -76,8 +76,11 @@ def printable(path: object) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+_MANY = 20
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
-    """Returns the sentence for an unknown name, the nearest known names first.
+    """Returns the sentence for an unknown name: the nearest known names, and all of them unless they are very many.
 
     >>> unknown("setting", "epoch", ["epochs", "seed"])
     "Unknown setting; did you mean 'epochs'? Known: epochs, seed. Received: 'epoch'"
@@ -85,4 +88,5 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
-    return f"Unknown {kind}{hint} Known: {', '.join(names)}. Received: {str(name)!r}"
+    listed = "" if near and len(names) > _MANY else f" Known: {', '.join(names)}."
+    return f"Unknown {kind}{hint}{listed} Received: {str(name)!r}"

@@ -28,14 +28,15 @@ ALLOWED = {
     "data": ("errors", "guard", "config", "preprocessing.canvas", "privacy.pseudonyms", "privacy.patients"),
     "training": ("errors", "config", "data", "preprocessing", "models"),
     "evaluation": ("errors",),
+    "confidence": ("errors", "evaluation"),
     "audit": ("version", "errors", "config", "data", "evaluation"),
     "tasks": ("errors", "config", "data", "preprocessing", "models", "training", "evaluation", "confidence"),
     "explain": ("errors",),
-    "confidence": ("errors", "evaluation"),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain", "confidence"),
+    "baselines": ("errors",),
     "workflows": (
         *("version", "errors", "guard", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks"),
-        *("explain", "confidence", "export", "audit", "privacy"),
+        *("explain", "confidence", "export", "audit", "privacy", "baselines"),
     ),
 }
 NUMERICAL_ONLY = {"numpy", "scipy", "sklearn", "matplotlib"}
@@ -47,6 +48,7 @@ DISTRIBUTIONS = {
     "absl": "absl-py",
     "jpeg_ls": "pyjpegls",
     "dicomanonymizer": "dicom-anonymizer",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "tensorflow_datasets": "tensorflow-datasets",
     "tensorflow_serving": "tensorflow-serving-api",

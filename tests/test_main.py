@@ -77,7 +77,11 @@ def model(root, trained) -> pathlib.Path:
 
 
 MISTAKES = {
-    "no mode": ([], "Unknown mode. Known: audit, deidentify, evaluate, export, predict, train. Received: ''"),
+    "no mode": (
+        [],
+        "A mode is needed, such as --mode=train. Known: audit, deidentify, evaluate, export, predict, train. "
+        "Received: none",
+    ),
     "unknown mode": (
         ["--mode=trian"],
         "Unknown mode; did you mean 'train'? Known: audit, deidentify, evaluate, export, predict, train. "
@@ -208,7 +212,7 @@ def test_train_answers_with_json(root, model, trained) -> None:
     assert (answer["mode"], answer["model"]) == ("train", str(model / "1"))
     assert answer["run"] == str(root / "runs" / "tiny" / "1")
     assert answer["metrics"] == json.loads((model / "1" / "metrics.json").read_text())["metrics"]
-    assert "4 test cases of 4 patients, 95% intervals" in trained
+    assert "4 test cases, 95% intervals" in trained
     assert f"report  {model / '1' / 'report.html'}" in trained
 
 
@@ -235,10 +239,12 @@ def test_predict_answers_for_what_it_can_and_exits_with_2_for_the_rest(capfd, ro
     assert [line.split(",")[0] for line in lines] == ["path", str(good)]
     assert call(*arguments, f"--input={bad}", f"--output={tmp_path / 'out.csv'}", "--json") == 2
     out, err = capfd.readouterr()
-    assert json.loads(out).items() >= {"predicted": 1, "unreadable": 1}.items()
+    said, answer = out.splitlines()
+    assert said == f"answers {tmp_path / 'out.csv'}: 1, unreadable: 1"
+    assert json.loads(answer).items() >= {"predicted": 1, "unreadable": 1}.items()
     assert f"medkeras: {bad}: the file is empty\n" in err
     rows = (tmp_path / "out.csv").read_text().splitlines()
-    assert rows[1:] == [lines[1], f"{bad},,,,the file is empty"]
+    assert rows[1:] == [lines[1], f"{bad},,,,,,,the file is empty"]
     assert call("--mode=predict", f"--model={model}") == 2
     said = "predict needs --input, image files or folders that hold some. Received: none"
     assert complaint(capfd) == said

@@ -45,8 +45,9 @@ class Problem:
         path: The file, or the folder of the series.
         kind: `unreadable`, `unpaired` (a label without an image or an image without a label), `series` (slices that
             are missing, doubled or turned against each other), `mask` (a mask that does not fit its image),
-            `identity` (a series that hides a name behind the claim of having none) or `leakage` (a case left out for
-            its patient is in a later split too).
+            `header` (DICOM headers that contradict each other, the standard or the pixels; copies of files and clashes
+            of identifiers), `identity` (a series that hides a name behind the claim of having none) or `leakage` (a case
+            left out for its patient is in a later split too).
         reason: The rule and what was found, without the patient.
     """
 

@@ -98,7 +98,8 @@ def refuse_unusable(case_set: cases.CaseSet, settings: config.DataConfig) -> Non
 def _refuse_unreadable(case_set: cases.CaseSet, settings: config.DataConfig) -> None:
     broken = [problem for problem in case_set.problems if problem.kind == "unreadable"]
     if broken and settings.on_error == "raise":
-        more = f" (and {len(broken) - 1} more files)" if len(broken) > 1 else ""
+        names = ", ".join(errors.printable(problem.path) for problem in broken[1:6])
+        more = f" (and {len(broken) - 1} more files: {names}{', …' * (len(broken) > 6)})" if len(broken) > 1 else ""
         raise errors.BadInputError(
             broken[0].path, f"{broken[0].reason}{more}; data.on_error=skip leaves such files out"
         )
@@ -121,6 +122,11 @@ def _read(settings: config.DataConfig, seed: int) -> cases.CaseSet:
     scheme, _, place = settings.source.partition(":")
     if scheme == "phantom":
         return _with_metadata(phantom.load(seed=seed), table.metadata_names(settings))
+    if scheme not in (*FLAT, *DETAILED) and os.path.exists(settings.source):
+        kind = "folder" if os.path.isdir(settings.source) else "csv"
+        raise errors.ConfigError(
+            f"Data are written SCHEME:PLACE; is '{kind}:{settings.source}' meant? Received: {settings.source!r}"
+        )
     if scheme not in (*FLAT, *DETAILED):
         raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *FLAT, *DETAILED]))
     if not place:

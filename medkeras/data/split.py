@@ -6,7 +6,7 @@ import collections
 import csv
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import sklearn.model_selection
 
@@ -64,6 +64,7 @@ def complete(case_set: cases.CaseSet, *, validation: float, test: float, seed: i
             notes.append(_carving_note(case_set, rows, name))
     if not case_set.patients_known:
         notes.append(NO_PATIENTS)
+    notes.extend(_absences(case_set.classes, rows))
     result = case_set.replace_cases(rows, *notes)
     refuse_unlearnable(result)
     return result
@@ -149,6 +150,15 @@ def _patient_strata(rows: Iterable[cases.Case]) -> dict[str, str]:
         candidates = (*names, strata[patient]) if patient in strata else names
         strata[patient] = min(candidates, key=lambda label: (frequency[label], label))
     return strata
+
+
+def _absences(classes: Sequence[str], rows: Sequence[cases.Case]) -> Iterator[str]:
+    """Yields a sentence for each split that lacks a class."""
+    for name in ("validation", "test"):
+        present = {label for case in rows if case.split == name for label in (case.labels or (case.label,))}
+        lacking = [label for label in classes if label not in present]
+        if lacking:
+            yield f"The {name} split holds no case of {', '.join(lacking)}: nothing is measured on that class."
 
 
 def _carving_note(case_set: cases.CaseSet, rows: Sequence[cases.Case], name: str) -> str:

@@ -85,7 +85,9 @@ def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
     """Returns the rows of a CSV table, by column; raises `DataError` where there is no such table or it is empty."""
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = [dict(row) for row in csv.DictReader(file, strict=True)]
+            separator = _separator(file.readline())
+            file.seek(0)
+            rows = [dict(row) for row in csv.DictReader(file, delimiter=separator, strict=True)]
     except FileNotFoundError:
         raise errors.DataError(f"csv: needs a file that exists. Received: {errors.printable(path)!r}") from None
     except (OSError, csv.Error) as error:
@@ -93,6 +95,16 @@ def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
     if not rows:
         raise errors.BadInputError(path, "a table of cases has a header and at least one row")
     return rows
+
+
+def _separator(header: str) -> str:
+    """Returns what parts the cells: a comma, or the semicolon or tab that spreadsheet programs write in some countries.
+
+    >>> _separator("path;label"), _separator("path,label"), _separator("path,a;b")
+    (';', ',', ',')
+    """
+    names = {separator: header.strip().split(separator) for separator in (",", ";", "\t")}
+    return max(names, key=lambda separator: len({name.strip('" ') for name in names[separator]} & {*COLUMNS}))
 
 
 def _require_columns(path: pathlib.Path, row: Mapping[str, str], names: Sequence[str]) -> None:

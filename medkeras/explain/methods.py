@@ -19,3 +19,16 @@ METHODS: Mapping[str, Method] = types.MappingProxyType(
         "occlusion": occlusion.occlusion,
     }
 )
+AUTO = "auto"
+_FEW_CELLS = 7
+
+
+def choose(name: str, model: keras.Model) -> str:
+    """Returns the method's name; for `auto`, integrated gradients where Grad-CAM's map has under 7 cells a side.
+
+    A heatmap of 3 by 3 cells cannot say where a lesion lies; `docs/explain.md` has the figures behind the rule.
+    """
+    if name != AUTO:
+        return name
+    sides = model.get_layer(network.FEATURES).output.shape[1:-1]
+    return "integrated_gradients" if min(sides) < _FEW_CELLS else "gradcam"

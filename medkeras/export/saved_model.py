@@ -14,7 +14,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from medkeras import errors
 from medkeras.data import decode, store
-from medkeras.explain import gradcam
+from medkeras.explain import methods
 from medkeras.preprocessing import canvas as canvas_layers
 
 SERVING, BYTES, EXPLAIN = "serving_default", "serve_bytes", "explain"
@@ -31,7 +31,14 @@ class Answering(Protocol):
         """Returns the number `[B]` that a heatmap explains."""
 
 
-def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering, canvas: store.Canvas) -> None:
+def write(
+    model: keras.Model,
+    folder: str | os.PathLike[str],
+    *,
+    task: Answering,
+    canvas: store.Canvas,
+    method: str = "gradcam",
+) -> None:
     """Writes `saved_model.pb`, `variables/` and warm-up requests.
 
     | signature | input | output |
@@ -40,7 +47,8 @@ def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering
     | `serve_bytes` | `image_bytes` string `[B]`, PNG, JPEG or BMP | the same |
     | `explain` | `image` | the same, and `heatmap` `[B, H, W, 1]`, 0 to 1 |
 
-    All three bring the image onto the model's canvas with the layers that training used.
+    All three bring the image onto the model's canvas with the layers that training used. `method` is how a heatmap is
+    made, a name of `explain.methods.METHODS`.
 
     Raises:
         ModelError: The disk is full, or the folder cannot be written.
@@ -49,7 +57,7 @@ def write(model: keras.Model, folder: str | os.PathLike[str], *, task: Answering
     archive = keras.export.ExportArchive()
     image = tf.TensorSpec((None, None, None, canvas.channels), tf.float32, name="image")
     contents = tf.TensorSpec((None,), tf.string, name="image_bytes")
-    endpoints = _Endpoints(model, task, canvas)
+    endpoints = _Endpoints(model, task, canvas, method)
     archive.add_endpoint(SERVING, endpoints.serve, input_signature=[image])
     archive.add_endpoint(BYTES, endpoints.serve_bytes, input_signature=[contents])
     archive.add_endpoint(EXPLAIN, endpoints.explain, input_signature=[image])
@@ -107,11 +115,11 @@ class Served:
 
 
 class _Endpoints:
-    def __init__(self, model: keras.Model, task: Answering, canvas: store.Canvas) -> None:
+    def __init__(self, model: keras.Model, task: Answering, canvas: store.Canvas, method: str) -> None:
         self._model = model
         self._task = task
         self._canvas = canvas
-        self._explain = gradcam.gradcam(model, task.explained)
+        self._explain = methods.METHODS[method](model, task.explained)
         self._to_canvas = canvas_layers.Canvas(canvas.size, mode=canvas.mode, round_values=canvas.dtype != "float32")
 
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import secrets
@@ -28,6 +29,12 @@ def latest(base: str | os.PathLike[str]) -> pathlib.Path | None:
     """Returns the folder of the largest version, or None."""
     number = next_version(base) - 1
     return pathlib.Path(base, str(number)) if number else None
+
+
+def unused(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the folder, or where it exists the first of `FOLDER-2`, `FOLDER-3` … that does not."""
+    names = itertools.chain((os.fspath(folder),), (f"{os.fspath(folder)}-{number}" for number in itertools.count(2)))
+    return next(path for path in map(pathlib.Path, names) if not path.exists())
 
 
 def require_writable(folder: str | os.PathLike[str]) -> None:

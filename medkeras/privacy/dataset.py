@@ -19,7 +19,9 @@ from medkeras.privacy import allowed, arrays, codes, held, options, patients, ps
 
 LARGEST_DEPTH = 32
 
-IDENTITY = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName")
+IDENTITY = (
+    *("PatientID", "IssuerOfPatientID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName", "SOPInstanceUID"),
+)
 """What the fields of `patients.Identity` are read from."""
 
 _LONGEST_NAME = 1024

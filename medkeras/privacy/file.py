@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
-import re
 import stat
 from collections.abc import Sequence
 from typing import Any
 
-from medkeras.privacy import containers, dicom, held, jpeg, nifti, png, pseudonyms, tiff, words
+from medkeras.privacy import containers, dicom, held, jpeg, names, nifti, png, tiff
 
 LARGEST = 2**30
 """Bytes of a file; larger ones are held back."""
@@ -55,7 +53,7 @@ def deidentify_file(
             name, actions = dicom.deidentify(path, target, key=key, chosen=chosen, patient=patient)
             return Done(kind, name, "", actions)
         actions = _rewrite(kind, path, target)
-        return Done(kind, _renamed(relative, _SUFFIX.get(kind) or nifti.suffix(head), key), "", actions)
+        return Done(kind, names.renamed(relative, _SUFFIX.get(kind) or nifti.suffix(head), key), "", actions)
     except held.HeldBackError as why:
         return Done(kind, reason=str(why))
     except MemoryError:
@@ -145,20 +143,3 @@ def _rewrite(kind: str, path: str, target: str) -> dict[str, int]:
     with open(target, "wb") as file:
         file.write(stripped)
     return {"bytes_removed": max(0, len(data) - len(stripped))}
-
-
-def _renamed(relative: str, suffix: str, key: bytes) -> str:
-    """Returns the name of a file that is not DICOM.
-
-    A folder called by known words alone, as classes and splits are, keeps its name: another may be a patient's. The
-    file's own name is hashed without its folder and suffix, so that `images/A.png` and `masks/A.png` stay a pair.
-    """
-    place = pathlib.PurePath(relative)
-    folders = (part if _is_harmless(part) else pseudonyms.pseudonym(key, part, prefix="d") for part in place.parts[:-1])
-    stem = place.name.removesuffix(".gz").rpartition(".")[0] or place.name
-    return "/".join((*folders, f"{pseudonyms.pseudonym(key, stem, prefix='n')}{suffix}"))
-
-
-def _is_harmless(name: str) -> bool:
-    parts = re.findall(r"[^\W\d_]+|[0-9]+", name)
-    return bool(parts) and all(words.is_label(part) for part in parts)

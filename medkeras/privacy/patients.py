@@ -21,6 +21,7 @@ class Identity:
         study: StudyInstanceUID.
         series: SeriesInstanceUID.
         name: PatientName, from whoever may know it.
+        instance: SOPInstanceUID.
     """
 
     patient_id: str = ""
@@ -28,6 +29,7 @@ class Identity:
     study: str = ""
     series: str = ""
     name: str = ""
+    instance: str = ""
 
 
 def of_files(found: Mapping[str, Identity]) -> dict[str, str]:

@@ -20,6 +20,10 @@ LARGEST_SHIFT = 3650
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
+_PLAIN = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
+_SEXES = frozenset(("f", "m", "o", "u", "female", "male", "other", "unknown"))
+# Years: from when on whole ones are told, and beyond which a number is no age.
+_INFANT, _OLDEST = 2, 130
 _AGE = re.compile(r"([0-9]{3})([DWMY])")
 _ZONE = re.compile(r"[+-][0-9]{4}")
 _TIME = re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?")
@@ -122,6 +126,28 @@ def age(text: str) -> str:
     if not found:
         return ""
     return "090Y" if found[2] == "Y" and int(found[1]) > 90 else text.strip()
+
+
+def sex(text: str) -> str:
+    """Returns a sex as tables write it, empty for what is none.
+
+    >>> sex("F"), sex("male"), sex("Jane")
+    ('F', 'male', '')
+    """
+    return text.strip() if text.strip().lower() in _SEXES else ""
+
+
+def years(text: str) -> str:
+    """Returns an age in years, whole from 2 on and no more than 90, empty for what is none.
+
+    >>> years("97"), years("41.37"), years("0.52"), years("1.1.1971")
+    ('90', '41', '0.5', '')
+    """
+    age = text.strip()
+    number = float(age) if _PLAIN.fullmatch(age) else -1.0
+    if not 0 <= number <= _OLDEST:
+        return ""
+    return f"{min(int(number), 90)}" if number >= _INFANT else f"{number:.1f}"
 
 
 def zone(text: str) -> str:

@@ -32,7 +32,8 @@ _ACQUISITION = """
 _LABELS = """
     abnormal adenocarcinoma adenoma adenosis anterior astrocytoma atelectasis benign blood cardiomegaly cases cells
     ckd classes class controls covid cyst data dataset dcm dementia demented dicom edema effusion emphysema fibrosis
-    fold folds glioma gliomas good hcc healthy hernia hippocampus image images infected infiltration label labels large
+    fold folds glioma gliomas good hcc healthy hernia hippocampus image images imagestr imagests imagesval infected
+    infiltration label labels labelstr large
     malignant mass mask masks melanoma meningioma mild moderate neg negative nevus nifti no nofinding nodule non none
     normal not notumor nottumor opacity other others parasitized patients pituitary pleural pneumonia pneumothorax png
     pos positive posterior proliferative severe sick slices small split squamous stroke study subset  tb test testing

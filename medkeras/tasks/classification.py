@@ -67,8 +67,9 @@ class Classification:
         return {"accuracy": keras.metrics.CategoricalAccuracy(name="accuracy")}
 
     def explained(self, outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Returns the score `[B]` that an explanation explains: the logit of the likeliest class."""
-        return tf.reduce_max(outputs["logits"], axis=-1)
+        """Returns the score `[B]` that an explanation explains: the logit of the class that is called likeliest."""
+        chosen = tf.one_hot(tf.argmax(outputs["probabilities"], axis=-1), len(self.classes))
+        return tf.reduce_sum(chosen * outputs["logits"], axis=-1)
 
     def predictions(self, members: Sequence[cases.Case], outputs: Mapping[str, np.ndarray]) -> tables.Predictions:
         """Returns the table of predictions of these cases, in order."""
@@ -86,7 +87,6 @@ class Classification:
             abstain=outputs.get("abstain"),
             familiarity=outputs.get("familiarity"),
         )
-
 
     def evaluate(
         self, table: tables.Predictions, *, seed: int, settings: config.EvaluationConfig, fitted: Mapping[str, Any]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from absl import flags
 
 from medkeras import config, errors
+from medkeras.export import versions
 from medkeras.workflows import front
 
 
@@ -28,10 +29,16 @@ class Door:
     public: Callable[[str], Callable[..., Any]]
 
 
+EVALUATED = (
+    *("data.on_error", "data.max_errors", "data.cache", "data.leakage", "data.labels", "data.units", "data.metadata"),
+    "evaluation.",
+)
+PREDICTED = ("data.units",)
 HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 
 
 def train(door: Door) -> dict[str, Any]:
+    """Trains and publishes a model."""
     chosen = door.settings()
     places = {"output": door.flags.output or "saved_models", "workdir": door.flags.workdir or "runs"}
     published = door.public("train")(chosen, **places, key=door.flags.key)
@@ -41,15 +48,32 @@ def train(door: Door) -> dict[str, Any]:
 
 
 def evaluate(door: Door) -> dict[str, Any]:
+    """Evaluates a published model on data, or a table of predictions."""
+    if door.flags.predictions:
+        return _evaluate_predictions(door)
     front.required(door.flags, "data")
     model, chosen = front.required(door.flags, "model"), door.settings()
+    _refuse_settings(door, EVALUATED)
     evaluated = door.public("evaluate")(model, chosen, output=door.flags.output, key=door.flags.key)
     _show_metrics(evaluated.metrics)
     front.show(f"\nreport  {evaluated.folder / 'report.html'}")
     return {"output": str(evaluated.folder), "metrics": evaluated.metrics["metrics"]}
 
 
+def _evaluate_predictions(door: Door) -> dict[str, Any]:
+    for name in ("data", "model"):
+        if door.flags[name].value:
+            raise errors.ConfigError(f"--predictions stands alone: the table says all there is. Received: --{name} too")
+    output = front.required(door.flags, "output")
+    evaluated = door.public("evaluate_predictions")(door.flags.predictions, door.settings(), output=output)
+    _show_metrics(evaluated.metrics)
+    front.show(f"\nreport  {evaluated.folder / 'report.html'}")
+    return {"output": str(evaluated.folder), "metrics": evaluated.metrics["metrics"]}
+
+
 def predict(door: Door) -> dict[str, Any]:
+    """Answers for files."""
+    _refuse_settings(door, PREDICTED)
     predicted = door.public("predict")(
         front.required(door.flags, "model"), door.flags.input, door.settings(), heatmaps=door.flags.heatmaps
     )
@@ -58,13 +82,17 @@ def predict(door: Door) -> dict[str, Any]:
             file.write(predicted.to_csv())
     else:
         front.show(predicted.to_csv().rstrip("\n"))
-    for answer in predicted.unreadable:
-        front.complain(f"{errors.printable(answer.path)}: {answer.error}")
+    # One line a file, however many frames it has.
+    for path, error in dict.fromkeys((each.path.partition("#")[0], each.error) for each in predicted.unreadable):
+        front.complain(f"{errors.printable(path)}: {error}")
     answers = {"predicted": len(predicted.answers) - len(predicted.unreadable), "unreadable": len(predicted.unreadable)}
+    if door.flags.output:
+        front.show(f"answers {door.flags.output}: {answers['predicted']}, unreadable: {answers['unreadable']}")
     return answers | {"exit_code": errors.UserError.exit_code if predicted.unreadable else 0}
 
 
 def export(door: Door) -> dict[str, Any]:
+    """Exports a published model again."""
     folder = door.public("export_model")(
         front.required(door.flags, "model"), output=door.flags.output or "saved_models"
     )
@@ -73,14 +101,18 @@ def export(door: Door) -> dict[str, Any]:
 
 
 def audit(door: Door) -> dict[str, Any]:
+    """Looks at a data set."""
     front.required(door.flags, "data")
-    audited = door.public("audit_data")(door.settings(), output=door.flags.output or "audit", key=door.flags.key)
+    audited = door.public("audit_data")(
+        door.settings(), output=door.flags.output or versions.unused("audit"), key=door.flags.key
+    )
     front.show("\n".join((*audited.sentences, f"\nreport  {audited.folder / 'audit.html'}")))
     exit_code = int(door.flags.strict and bool(audited.invalidating))
     return {"output": str(audited.folder), "invalidating": list(audited.invalidating), "exit_code": exit_code}
 
 
 def deidentify(door: Door) -> dict[str, Any]:
+    """Writes files without their patients."""
     done = door.public("deidentify")(
         door.flags.input, output=front.required(door.flags, "output"), key=door.flags.key, options=door.flags.option
     )
@@ -90,11 +122,26 @@ def deidentify(door: Door) -> dict[str, Any]:
 
 
 def _show_metrics(metrics: Mapping[str, Any]) -> None:
-    front.show(f"\n{metrics['n']} test cases of {metrics['n_patients']} patients, 95% intervals")
+    patients = f" of {metrics['n_patients']} patients" if metrics["n_patients"] < metrics["n"] else ""
+    front.show(f"\n{metrics['n']} test cases{patients}, 95% intervals")
     for name in HEADLINE:
         entry = metrics["metrics"][name]
         known = {key: "n/a" if value is None else f"{value:.3f}" for key, value in entry.items()}
-        front.show(f"  {name:<18} {known['value']}  ({known['low']} to {known['high']})")
+        flat = "  every resample alike: says nothing" if entry["low"] == entry["high"] else ""
+        front.show(f"  {name:<18} {known['value']}  ({known['low']} to {known['high']}){flat}")
+    for sentence in (*metrics["undefined"], *metrics.get("conformal", {}).get("warnings", ())):
+        front.show(f"Note: {sentence}")
+
+
+def _refuse_settings(door: Door, counting: Sequence[str]) -> None:
+    """Refuses a setting that the mode would not look at: the model's own counts."""
+    for assignment in door.flags.set:
+        name = assignment.partition("=")[0].strip()
+        if name in config.fields() and not name.startswith(tuple(counting)):
+            raise errors.ConfigError(
+                f"--mode={door.flags.mode} takes the model's own {name}; of the settings count "
+                f"{', '.join(sorted(counting))}. Received: --set {assignment}"
+            )
 
 
 MODES: Mapping[str, Callable[[Door], dict[str, Any]]] = MappingProxyType(

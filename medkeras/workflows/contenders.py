@@ -133,7 +133,7 @@ def traditional(bench: Bench, names: Sequence[str]) -> list[Contender]:
 def embeddings(bench: Bench, names: Sequence[str]) -> list[Contender]:
     """Returns classifiers over the embedding of a frozen pretrained network."""
     described = Described(bench, embedding, "Pretrained features")
-    return [_over(described, EMBEDDING, name, f"frozen {EMBEDDER}") for name in names]
+    return [_over(described, EMBEDDING, name, f"frozen {EMBEDDER} features") for name in names]
 
 
 def networks(bench: Bench, names: Sequence[str]) -> list[Contender]:
@@ -141,7 +141,7 @@ def networks(bench: Bench, names: Sequence[str]) -> list[Contender]:
     size = bench.data.canvas.size
     chosen = [building.choose_network(bench.settings, size).model.name if name == "auto" else name for name in names]
     return [
-        Contender(name, NETWORK, f"{name}, trained", functools.partial(_train, bench, name))
+        Contender(name, NETWORK, f"{name} (network)", functools.partial(_train, bench, name))
         for name in dict.fromkeys(chosen)
     ]
 
@@ -211,7 +211,7 @@ def milliseconds(answer: Callable[[tf.Tensor], Any], images: store.Store) -> flo
 
 
 def _over(described: Described, kind: str, method: str, of: str) -> Contender:
-    title = f"{classifiers.METHODS[method].title}, {of}"
+    title = f"{classifiers.METHODS[method].title} on {of}"
     return Contender(f"{kind}_{method}", kind, title, functools.partial(_classify, described, method))
 
 
@@ -286,7 +286,7 @@ def _saved(bench: Bench, model: str | os.PathLike[str]) -> Contender:
         _refuse_seen(opened, bench.data, data, name)
     files = {"files": dict(opened.card.files)}
     note = "" if known else f"{name} {_KNOWS_NOT}"
-    return Contender(name, SAVED, f"{name}, saved", functools.partial(_ask, opened, data), files, note)
+    return Contender(name, SAVED, f"{name} (saved model)", functools.partial(_ask, opened, data), files, note)
 
 
 def _ask(opened: opening.Opened, data: prepare.Prepared) -> finished.Answered:

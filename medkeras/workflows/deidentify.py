@@ -15,9 +15,10 @@ from concurrent import futures
 from typing import Any
 
 from medkeras import errors, version
+from medkeras.data import labels
 from medkeras.guard import pool, tasks
-from medkeras.privacy import file, options, patients, pseudonyms, table
-from medkeras.workflows import terminal
+from medkeras.privacy import file, names, options, patients, pseudonyms, table, words
+from medkeras.workflows import terminal, translating
 
 REPORT = "deidentify.json"
 
@@ -35,16 +36,21 @@ _SENTENCES = tasks.Sentences(
     full="there is too little memory for the file",
 )
 _PATH_PREFIX = "f"
+_SEVERAL_TABLES = f"of several {labels.NAME} none is translated: the output has one; clean each folder by itself"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-    """One file: where it is, where the new one goes, its name below the folder that the user named, and whose it is."""
+    """One file: where it is, where the new one goes, its name below the folder that the user named, and whose it is.
+
+    The identity is that of a DICOM file, and None for any other.
+    """
 
     path: str
     target: str
     relative: str
     patient: str = dataclasses.field(default="", repr=False)
+    identity: patients.Identity | None = dataclasses.field(default=None, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +73,17 @@ class Deidentified:
     def sentences(self) -> tuple[str, ...]:
         """A summary for the terminal: why files were held back, the frequent reasons first."""
         reasons = (f"  {count} held back: {reason}" for reason, count in self.report["reasons"].items())
-        return (f"{self.written} files written, {self.held_back} held back", *reasons)
+        return (f"{self.written} files written, {self.held_back} held back", *reasons, *self._tables)
+
+    @property
+    def _tables(self) -> Iterator[str]:
+        for entry in self.report["files"]:
+            if entry["kind"] == translating.KIND and not entry["held_back"]:
+                done = entry["actions"]
+                yield (
+                    f"{entry['output']}: {done['rows']} rows translated, {done['rows_dropped']} without a written file "
+                    f"and {done['columns_dropped']} other columns left out"
+                )
 
 
 def deidentify(
@@ -81,7 +97,8 @@ def deidentify(
 
     DICOM files follow the Basic Application Level Confidentiality Profile; images lose their metadata, NIfTI files
     their texts. The originals are never touched, and no file stops the others. Where texts were burned into pixels, or
-    may be, the file is held back. The result is pseudonymous, not anonymous: faces stay faces.
+    may be, the file is held back. A table `labels.csv` is translated: its rows find the new files. The result is
+    pseudonymous, not anonymous: faces stay faces.
 
     Args:
         inputs: Files, or folders that are searched for files.
@@ -104,7 +121,7 @@ def deidentify(
     with tempfile.TemporaryDirectory(prefix=".deidentify-", dir=folder) as scratch:
         ready = pathlib.Path(scratch, "ready")
         ready.mkdir()
-        entries = list(_cleaned(found, ready, pathlib.Path(scratch), secret=secret, chosen=chosen))
+        entries = _cleaned(found, ready, pathlib.Path(scratch), secret=secret, chosen=chosen)
         report = _report(entries, chosen)
         _write(json.dumps(report, indent=1).encode("ascii"), ready / REPORT)
         # All together at the end, the report last: what is interrupted leaves nothing that may be taken for the whole.
@@ -119,13 +136,14 @@ def _checked(names: Sequence[str]) -> frozenset[str]:
 
 
 def _files(inputs: Sequence[str | os.PathLike[str]]) -> list[tuple[pathlib.Path, str]]:
-    """Returns every file and its name below the input that it was found in, in a stable order."""
+    """Returns every file and its name below the input that it was found in, sorted by these names input by input."""
     if not inputs:
         raise errors.ConfigError("De-identification needs at least one input, a file or a folder. Received: none")
     found: list[tuple[pathlib.Path, str]] = []
     for place in map(pathlib.Path, inputs):
         if place.is_dir():
-            found += [(path, path.relative_to(place).as_posix()) for path in _walk(place)]
+            below = [(path, path.relative_to(place).as_posix()) for path in _walk(place)]
+            found += sorted(below, key=lambda entry: entry[1])
         elif os.path.lexists(place):
             found.append((place, place.name))
         else:
@@ -138,10 +156,9 @@ def _files(inputs: Sequence[str | os.PathLike[str]]) -> list[tuple[pathlib.Path,
 def _walk(place: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields every file, and every folder that is not searched: links, and folders that cannot be opened."""
     closed: list[OSError] = []
-    for folder, inner, names in os.walk(place, onerror=closed.append):
-        inner.sort()
+    for folder, inner, plain in os.walk(place, onerror=closed.append):
         links = (name for name in inner if os.path.islink(os.path.join(folder, name)))
-        yield from (pathlib.Path(folder, name) for name in sorted((*names, *links)))
+        yield from (pathlib.Path(folder, name) for name in (*plain, *links))
     yield from (pathlib.Path(error.filename) for error in closed)
 
 
@@ -163,18 +180,52 @@ def _output(folder: pathlib.Path, inputs: Sequence[str | os.PathLike[str]]) -> p
 def _cleaned(
     found: Sequence[tuple[pathlib.Path, str]], folder: pathlib.Path, scratch: pathlib.Path, *,
     secret: bytes, chosen: frozenset[str],
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Cleans all files, then the table of labels, which follows from what became of them."""
     jobs = [
         _Job(str(path.absolute()), str((scratch / str(position)).absolute()), relative)
         for position, (path, relative) in enumerate(found)
     ]
+    entries = []
     with _workers() as each:
         jobs = _with_patients(jobs, each(_identity, jobs))
+        people = words.of_people(text for job in jobs if job.identity for text in _texts(job.identity))
         answers = each(functools.partial(_answer, secret=secret, chosen=chosen), jobs)
         told = terminal.track(answers, len(jobs), "De-identifying")
         for position, (job, done) in enumerate(zip(jobs, told, strict=True)):
-            name = _placed(job, done, folder) if done.name else _thrown_away(job)
-            yield _entry(position, job, done, name=name, secret=secret)
+            name = _placed(job, done, folder, people) if done.name else _thrown_away(job)
+            entries.append(_entry(position, job, done, name=name, secret=secret))
+    tables = [entry["position"] for entry in entries if _is_table(jobs[entry["position"]], entry)]
+    for place in tables:
+        done = file.Done(translating.KIND, reason=_SEVERAL_TABLES)
+        if len(tables) == 1:
+            done = _translated(jobs, entries, place, key=secret, options=chosen, people=people)
+        name = _placed(jobs[place], done, folder, people) if done.name else _thrown_away(jobs[place])
+        entries[place] = _entry(place, jobs[place], done, name=name, secret=secret)
+    return entries
+
+
+def _texts(identity: patients.Identity) -> tuple[str, str]:
+    return identity.patient_id, identity.name
+
+
+def _is_table(job: _Job, entry: Mapping[str, Any]) -> bool:
+    return pathlib.PurePosixPath(job.relative).name == labels.NAME and not entry["kind"]
+
+
+def _translated(
+    jobs: Sequence[_Job], entries: Sequence[Mapping[str, Any]], place: int, *,
+    key: bytes, options: frozenset[str], people: frozenset[str],
+) -> file.Done:  # fmt: skip
+    """Translates the table at a place in the list of files, for the files below its folder that were written."""
+    source, root = pathlib.Path(jobs[place].path), pathlib.Path(jobs[place].path).parent
+    moved = [
+        translating.Moved(pathlib.Path(job.path).relative_to(root).as_posix(), entry["output"], job.identity)
+        for job, entry in zip(jobs, entries, strict=True)
+        if entry["output"] and pathlib.Path(job.path).is_relative_to(root)
+    ]
+    target = pathlib.Path(jobs[place].target)
+    return translating.translate(source, target, moved, key=key, options=options, people=people)
 
 
 @contextlib.contextmanager
@@ -192,8 +243,10 @@ def _with_patients(jobs: Sequence[_Job], identities: Iterator[patients.Identity 
     """Returns the files with what names their patients, for which all of them are looked at before one is cleaned."""
     told = terminal.track(identities, len(jobs), "Reading headers")
     found = {job.target: identity for job, identity in zip(jobs, told, strict=True) if identity}
-    names = patients.of_files(found)
-    return [dataclasses.replace(job, patient=names.get(job.target, "")) for job in jobs]
+    owners = patients.of_files(found)
+    return [
+        dataclasses.replace(job, patient=owners.get(job.target, ""), identity=found.get(job.target)) for job in jobs
+    ]
 
 
 def _identity(workers: pool.Pool, job: _Job) -> patients.Identity | None:
@@ -229,9 +282,9 @@ def _limits(path: str) -> tasks.Limits:
     return tasks.Limits(processor=seconds, wall=seconds)
 
 
-def _placed(job: _Job, done: file.Done, folder: pathlib.Path) -> str:
+def _placed(job: _Job, done: file.Done, folder: pathlib.Path, people: frozenset[str]) -> str:
     """Moves a new file to its place and returns its name; one that another file took gets a number."""
-    wanted = pathlib.PurePosixPath(done.name)
+    wanted = pathlib.PurePosixPath(*(names.classes(job.relative, people) if job.identity else ()), done.name)
     stem, suffix = wanted.name.partition(".")[::2]
     name, number = wanted, 1
     while os.path.lexists(folder / name):

@@ -10,7 +10,7 @@ from typing import Any
 
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes
-from medkeras.export import card
+from medkeras.export import card, versions
 from medkeras.workflows import failing, fitting, opening, publishing, seen, terminal
 
 UNKNOWN = (
@@ -55,7 +55,9 @@ def evaluate(
     """
     opened = opening.open_model(model)
     case_set = _fitting(_read(opened, settings, key), opened)
-    folder = pathlib.Path(output or f"evaluations/{opened.card.name}-{opened.card.version}-{case_set.name}")
+    folder = pathlib.Path(
+        output or versions.unused(f"evaluations/{opened.card.name}-{opened.card.version}-{case_set.name}")
+    )
     _refuse_models(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data, overlap = _prepared(case_set, opened, settings.data, folder)
@@ -64,7 +66,10 @@ def evaluate(
     if overlap is not None and overlap.warning:
         terminal.say(f"WARNING, data leakage: {overlap.warning}")
     trained = opened.card.training["settings"]
-    judging = publishing.Judging(trained["seed"], trained["train.batch_size"], settings.evaluation, opened.card.fitted)
+    source = {"model": opened.card.name, "version": opened.card.version, "data": settings.data.source}
+    judging = publishing.Judging(
+        trained["seed"], trained["train.batch_size"], settings.evaluation, opened.card.fitted, source
+    )
     return Evaluated(folder, _evaluate(opened, data, overlap, folder, judging))
 
 

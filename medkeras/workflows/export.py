@@ -40,11 +40,13 @@ def export_model(model: str | os.PathLike[str], *, output: str | os.PathLike[str
     base = pathlib.Path(output, opened.card.name)
     version = versions.next_version(base)
     with versions.new_version(base, version) as folder:
-        saved_model.write(network, folder, task=opened.task, canvas=opened.canvas)
+        method = opened.card.model.get("explained_by", "gradcam")
+        saved_model.write(network, folder, task=opened.task, canvas=opened.canvas, method=method)
         _compare(opened, saved_model.Served(folder))
         for name in (publishing.KERAS_FILE, *_KEPT, *({seen.NAME} & {*opened.card.files})):
             shutil.copy2(opened.folder / name, folder / name)
-        card.write(dataclasses.replace(opened.card, version=version), folder)
+        origin = {"exported_from": opened.card.version, **opened.card.model}
+        card.write(dataclasses.replace(opened.card, version=version, model=origin), folder)
     return base / str(version)
 
 
@@ -64,7 +66,8 @@ def _compare(opened: opening.Opened, served: saved_model.Served) -> None:
     low, high = opened.card.input["value_range"]
     images = np.random.default_rng(0).uniform(low, high, (4, *opened.canvas.shape)).astype(np.float32)
     old, new = (each.predict(images) for each in (opened.served, served))
-    difference = max(float(np.abs(old[name] - new[name]).max()) for name in opened.task.outputs)
+    pairs = [(old[name].astype(np.float64), new[name].astype(np.float64)) for name in opened.task.outputs]
+    difference = max(float(np.abs(before - after).max()) for before, after in pairs)
     if difference > TOLERANCE:
         raise errors.ModelError(
             f"A second export answers as the first one within {TOLERANCE:g}. Received: a difference of {difference:.2g}"

@@ -71,6 +71,10 @@ def answer(values: flags.FlagValues, modes: Mapping[str, Mode]) -> int:
     logging.set_verbosity(logging.ERROR)
     mode = values["mode"].value or ""
     try:
+        if not mode:
+            raise errors.ConfigError(
+                f"A mode is needed, such as --mode=train. Known: {', '.join(sorted(modes))}. Received: none"
+            )
         if mode not in modes:
             raise errors.ConfigError(errors.unknown("mode", mode, modes))
         _refuse_unused(values, mode, modes)

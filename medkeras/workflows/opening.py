@@ -39,7 +39,19 @@ def locate(model: str | os.PathLike[str]) -> pathlib.Path:
     if not folder.is_dir():
         raise errors.ModelError(f"A model is a folder that exists. Received: {errors.printable(folder)!r}")
     newest = versions.latest(folder)
+    if newest is None and not (folder / card.NAME).is_file():
+        _hint_at_models(folder)
     return newest if newest and not (folder / card.NAME).is_file() else folder
+
+
+def _hint_at_models(folder: pathlib.Path) -> None:
+    """Raises `ModelError` with the models that a folder of models holds."""
+    models = sorted(each.name for each in folder.iterdir() if each.is_dir() and versions.latest(each))
+    if models:
+        raise errors.ModelError(
+            f"A model is one folder. Received: {errors.printable(folder)!r}, which holds {len(models)}: "
+            f"{', '.join(models[:5])}{', …' * (len(models) > 5)}"
+        )
 
 
 def open_model(model: str | os.PathLike[str]) -> Opened:

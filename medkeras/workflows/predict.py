@@ -27,11 +27,13 @@ class Answer:
         path: The file, `#` and the frame after it where it holds several; or the folder of a series.
         outputs: What the model answered, an array an output; empty if the file could not be read.
         error: Why it could not be read, or empty.
+        heatmap: Name of its picture, or empty.
     """
 
     path: str
     outputs: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     error: str = ""
+    heatmap: str = ""
 
     @property
     def probabilities(self) -> np.ndarray | None:
@@ -47,6 +49,7 @@ class Predicted:
     multilabel: bool
     answers: tuple[Answer, ...]
     outputs: tuple[str, ...] = ("probabilities",)
+    heatmaps: bool = False
 
     @property
     def unreadable(self) -> tuple[Answer, ...]:
@@ -57,16 +60,19 @@ class Predicted:
         """Returns a row a file, unreadable ones too.
 
         The columns are `path, prediction, probability:CLASS…, error`, and before the last, of a model that gives
-        them, `prediction_set` (names joined by `|`), `abstain` (0 or 1) and `familiarity` (0…1).
+        them, `prediction_set` (names joined by `|`), `abstain` (0 or 1) and `familiarity` (0…1); where heatmaps were
+        asked for, `heatmap` names the picture.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         more = [name for name in _MORE if name in self.outputs]
         probabilities = (f"probability:{name}" for name in self.classes)
-        writer.writerow(("path", "prediction", *probabilities, *more, "error"))
+        pictures = ("heatmap",) if self.heatmaps else ()
+        writer.writerow(("path", "prediction", *probabilities, *more, *pictures, "error"))
         for answer in self.answers:
             row = self._cells(answer, more) if answer.outputs else ("",) * (1 + len(self.classes) + len(more))
-            writer.writerow((cells.guarded(errors.printable(answer.path)), *row, answer.error))
+            picture = (cells.guarded(answer.heatmap),) if self.heatmaps else ()
+            writer.writerow((cells.guarded(errors.printable(answer.path)), *row, *picture, answer.error))
         return text.getvalue()
 
     def _cells(self, answer: Answer, more: Sequence[str]) -> tuple[str, ...]:
@@ -122,8 +128,10 @@ def predict(
             _save_overlay(pathlib.Path(heatmaps, names[one.name]), one, image, outputs["heatmap"][0, ..., 0])
         else:
             outputs = opened.served.predict(image[np.newaxis])
-        answers.append(Answer(one.name, {name: outputs[name][0] for name in opened.task.outputs}))
-    return Predicted(opened.task.classes, opened.task.multilabel, tuple(answers), opened.task.outputs)
+        kept = {name: outputs[name][0] for name in opened.task.outputs}
+        answers.append(Answer(one.name, kept, heatmap=names.get(one.name, "")))
+    task = opened.task
+    return Predicted(task.classes, task.multilabel, tuple(answers), task.outputs, heatmaps=bool(heatmaps))
 
 
 def _image(opened: opening.Opened, one: questions.Question) -> np.ndarray:

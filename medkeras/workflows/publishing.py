@@ -22,10 +22,10 @@ METRICS, PREDICTIONS, REPORT = "metrics.json", "predictions.csv", "report.html"
 UNITS = types.MappingProxyType({"": "the values that the image file stores", "HU": "Hounsfield units (HU)"})
 
 
-def export(model: keras.Model, folder: pathlib.Path, *, task: Any, data: prepare.Prepared) -> None:
+def export(model: keras.Model, folder: pathlib.Path, *, task: Any, data: prepare.Prepared, method: str) -> None:
     """Writes the SavedModel and `model.keras`, without the optimizer's variables."""
     network = keras.Model(model.input, model.output, name=model.name)
-    saved_model.write(network, folder, task=task, canvas=data.canvas)
+    saved_model.write(network, folder, task=task, canvas=data.canvas, method=method)
     network.save(folder / KERAS_FILE)
 
 
@@ -38,12 +38,14 @@ class Judging:
         batch_size: Images at once.
         settings: Intervals, prevalence, foreign images.
         fitted: What the card says was fitted on validation; empty for a model that was published long ago.
+        source: What is judged: `model`, `version` and `data`.
     """
 
     seed: int
     batch_size: int
     settings: config.EvaluationConfig
     fitted: Mapping[str, Any]
+    source: Mapping[str, Any]
 
 
 def evaluate(
@@ -54,15 +56,19 @@ def evaluate(
     judging: Judging,
     folder: pathlib.Path,
     overlap: seen.Overlap | None = None,
+    explanations: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], predictions.Predictions]:
     """Runs the exported model over the test split and writes `predictions.csv` and `metrics.json`.
 
-    `overlap` stands in `metrics.json`; None: nobody knows what the model has seen.
+    `overlap` and `explanations`, what `explaining.measure` returned, stand in `metrics.json` where they are known.
     """
     images = data.stores["test"]
     table = predicting.predict_split(served, images, task, batch_size=judging.batch_size)
     table.write_csv(folder / PREDICTIONS)
     metrics = task.evaluate(table, seed=judging.seed, settings=judging.settings, fitted=judging.fitted)
+    metrics["source"] = dict(judging.source)
+    if explanations is not None:
+        metrics["explanations"] = dict(explanations)
     if table.familiarity is not None:
         metrics["input_gate"] = strangers.measure(served, images, table, judging.fitted, judging.settings.foreign)
     if overlap is not None:
@@ -94,7 +100,7 @@ def write_report(
             data_counts=cases.counts(data.case_set.cases),
             patient_counts=cases.patient_counts(data.case_set.cases),
             settings=model_card.training["settings"],
-            model_facts=model_facts(model_card),
+            model_facts={"Evaluated on": metrics["source"]["data"], **model_facts(model_card)},
             # The report says by itself, and at more length, what it means that no patients are known.
             notes=[note for note in data.case_set.notes if note != split.NO_PATIENTS],
             data_check=_data_check(metrics, model_card),
@@ -119,7 +125,7 @@ def model_facts(model_card: card.Card) -> dict[str, str]:
         "Weights": network["weights"],
         "Input": f"{given['height']} × {given['width']} × {given['channels']}, {given['dtype']}, {low:g} to {high:g}",
         "Resize": given["resize"],
-        "Data": f"{model_card.training['source']} (fingerprint {model_card.training['fingerprint'][:12]})",
+        "Trained on": f"{model_card.training['source']} (fingerprint {model_card.training['fingerprint'][:12]})",
         "Seed": str(model_card.training["settings"]["seed"]),
     }
 

@@ -42,9 +42,13 @@ def expand(inputs: Sequence[str | os.PathLike[str]], settings: config.DataConfig
     Raises:
         DataError: There is nothing.
     """
-    found = [one for given in inputs if os.fspath(given) for one in _expand(os.fspath(given), settings)]
-    if not found:
+    given = [os.fspath(each) for each in inputs if os.fspath(each)]
+    if not given:
         raise errors.DataError("predict needs --input, image files or folders that hold some. Received: none")
+    found = [one for each in given for one in _expand(each, settings)]
+    if not found:
+        names = ", ".join(map(errors.printable, given))
+        raise errors.DataError(f"A folder of images holds some. Received: {names}, without any")
     return found
 
 

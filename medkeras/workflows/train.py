@@ -13,11 +13,12 @@ from typing import Any
 from medkeras import config
 from medkeras.data import cases, prepare, schemes, split
 from medkeras.evaluation import operating
+from medkeras.explain import methods
 from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
 from medkeras.training import strategy
-from medkeras.workflows import assuring, building, failing, gate, learning, publishing, seen, terminal
+from medkeras.workflows import assuring, building, explaining, failing, gate, learning, publishing, seen, terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,21 +122,30 @@ def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path, l
 def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int) -> Mapping[str, Any]:
     learner, data, settings = trained.learner, trained.data, trained.settings
     assured = assuring.assure(learner.built.model, data, task=learner.task, settings=settings)
-    publishing.export(assured.model, folder, task=learner.task, data=data)
+    method = methods.choose(settings.explain.method, assured.model)
+    publishing.export(assured.model, folder, task=learner.task, data=data, method=method)
     served, known = saved_model.Served(folder), seen.of(data)
     known.write(folder)
     metrics, table = publishing.evaluate(
         served,
         data,
         task=learner.task,
-        judging=publishing.Judging(settings.seed, settings.train.batch_size, settings.evaluation, assured.fitted),
+        judging=publishing.Judging(
+            settings.seed,
+            settings.train.batch_size,
+            settings.evaluation,
+            assured.fitted,
+            {"model": name, "version": version, "data": settings.data.source},
+        ),
         folder=folder,
         overlap=known.overlap(data.digests["test"]),
+        explanations=explaining.measure(assured.model, data, task=learner.task, method=method, seed=settings.seed),
     )
     network = {
         "name": settings.model.name,
         "parameters": learner.built.model.count_params(),
         "weights": learner.built.weights.sentence,
+        "explained_by": method,
     }
     model_card = publishing.describe(
         name=name, version=version, task=learner.task, data=data, network=network, settings=settings.flat()

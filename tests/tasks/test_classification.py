@@ -133,9 +133,13 @@ def test_training_metrics_measure_probabilities() -> None:
     assert SINGLE.metrics()["accuracy"] is not accuracy
 
 
-def test_what_is_explained_is_the_largest_logit() -> None:
+def test_what_is_explained_is_the_logit_of_the_class_that_is_called() -> None:
     given = outputs(SINGLE)
     assert SINGLE.explained(given).numpy().tolist() == given["logits"].max(1).tolist()
+    turned = given | {"probabilities": given["probabilities"][:, ::-1]}
+    called = turned["probabilities"].argmax(1)
+    expected = np.take_along_axis(given["logits"], called[:, None], axis=1)[:, 0]
+    assert SINGLE.explained(turned).numpy().tolist() == expected.tolist()
 
 
 def test_a_table_of_predictions_names_its_cases() -> None:

@@ -1,0 +1,70 @@
+"""`--mode=evaluate --predictions=FILE`: a table of predictions becomes a report, whoever made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from medkeras import config, errors
+from medkeras.evaluation import classification, operating, predictions, report
+from medkeras.workflows import evaluate, publishing
+
+LIMITS = (
+    "This is research software, not a medical device: no decision about a patient may rest on it.",
+    "What is said here follows from a table of predictions: medkeras saw neither the images nor the model.",
+)
+
+
+def evaluate_predictions(
+    table: str | os.PathLike[str], settings: config.Config, *, output: str | os.PathLike[str]
+) -> evaluate.Evaluated:
+    """Evaluates a table of predictions and writes `metrics.json` and `report.html`.
+
+    The table is a `predictions.csv`, or one that another program wrote: `case_id`, optional `patient_id`, `y_true` and
+    `prob_CLASS` for every class. Where it has a column `split`, the rows of `test` are judged, and operating points are
+    chosen on the rows of `validation`; without validation rows there are none.
+
+    Args:
+        table: The file.
+        settings: `seed` and those of `evaluation` count.
+        output: Folder of the results.
+
+    Raises:
+        DataError: The table cannot be read, or says nothing that could be judged.
+    """
+    rule = settings.evaluation.operating_point
+    operating.check_rule(rule)
+    whole = predictions.read_csv(table)
+    test, validation = _split(whole, errors.printable(table))
+    points = operating.choose(validation, rule) if validation is not None else ()
+    chosen = settings.evaluation
+    metrics = classification.evaluate(
+        test,
+        resamples=chosen.resamples,
+        seed=settings.seed,
+        interval=chosen.interval,
+        prevalence=chosen.prevalence,
+        operating_points=points,
+    )
+    metrics["source"] = {"predictions": pathlib.Path(table).name}
+    folder = pathlib.Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / publishing.METRICS).write_text(text + "\n", encoding="utf-8")
+    title = pathlib.Path(table).name
+    report.write_report(folder / publishing.REPORT, report.Report(title, metrics, test, limits=LIMITS))
+    return evaluate.Evaluated(folder, metrics)
+
+
+def _split(table: predictions.Predictions, name: str) -> tuple[predictions.Predictions, predictions.Predictions | None]:
+    """Returns the rows to judge, and those that thresholds are chosen on."""
+    splits = np.array(table.split)
+    if not np.isin(splits, ("test", "validation")).any():
+        return table, None
+    if not (splits == "test").any():
+        raise errors.DataError(f"{name}: a table with splits has rows of the test split. Received: none")
+    validation = table.take(splits == "validation") if (splits == "validation").any() else None
+    return table.take(splits == "test"), validation
