@@ -22,6 +22,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 _LEAST_CELL = 4
 _BYTE = 255
+_FLAT = 1e-9
 
 
 def describe(images: np.ndarray) -> np.ndarray:
@@ -81,8 +82,10 @@ def intensity(image: np.ndarray) -> np.ndarray:
     levels in bits; skewness and kurtosis of an image of one value are 0.
     """
     mean, deviation = image.mean(), image.std()
-    standard = (image - mean) / deviation if deviation > 0 else np.zeros_like(image)
-    kurtosis = (standard**4).mean() - 3 if deviation > 0 else 0.0
+    # The mean of equal values is off by a rounding, and so is their deviation.
+    varies = deviation > _FLAT
+    standard = (image - mean) / deviation if varies else np.zeros_like(image)
+    kurtosis = (standard**4).mean() - 3 if varies else 0.0
     shares = np.bincount(_quantised(image, LEVELS - 1).ravel(), minlength=LEVELS) / image.size
     entropy = -(shares[shares > 0] * np.log2(shares[shares > 0])).sum()
     moments = (mean, deviation, (standard**3).mean(), kurtosis)

@@ -32,6 +32,7 @@ _CHOSEN_HERE = (
     "between pairs are not touched by that."
 )
 _KIB = 1024.0
+_NOTHING = 5e-4
 
 
 def write(path: str | os.PathLike[str], result: Result) -> None:
@@ -262,7 +263,8 @@ def _within(entry: Mapping[str, float | None]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return "; ".join(names)
+    """Returns names as a person lists them."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _titled(name: str) -> str:
@@ -276,7 +278,14 @@ def _chance(p: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}".replace("-", "−")
+    """Returns a difference with its sign, which a difference of nothing has not."""
+    if value is None:
+        return "–"
+    return "0.000" if abs(value) < _NOTHING else f"{value:+.3f}".replace("-", "−")
+
+
+def _reach(row: Mapping[str, Any]) -> str:
+    return "" if row["low"] is None else f"{_signed(row['low'])} to {_signed(row['high'])}"
 
 
 def _with_limits(entry: Mapping[str, float | None]) -> str:
