@@ -79,12 +79,12 @@ def model(root, trained) -> pathlib.Path:
 MISTAKES = {
     "no mode": (
         [],
-        "A mode is needed, such as --mode=train. Known: audit, deidentify, evaluate, export, predict, train. "
+        "A mode is needed, such as --mode=train. Known: audit, compare, deidentify, evaluate, export, predict, train. "
         "Received: none",
     ),
     "unknown mode": (
         ["--mode=trian"],
-        "Unknown mode; did you mean 'train'? Known: audit, deidentify, evaluate, export, predict, train. "
+        "Unknown mode; did you mean 'train'? Known: audit, compare, deidentify, evaluate, export, predict, train. "
         "Received: 'trian'",
     ),
     "unknown flag": (["--mode=train", "--modle=x"], "Unknown command line flag 'modle'. Did you mean: mode, model ?"),
@@ -110,7 +110,7 @@ MISTAKES = {
     ),
     "a flag of another mode": (
         ["--mode=train", "--model=x"],
-        "--model belongs to evaluate and export and predict. Received: --mode=train",
+        "--model belongs to compare and evaluate and export and predict. Received: --mode=train",
     ),
 }
 

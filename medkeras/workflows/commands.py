@@ -111,6 +111,14 @@ def audit(door: Door) -> dict[str, Any]:
     return {"output": str(audited.folder), "invalidating": list(audited.invalidating), "exit_code": exit_code}
 
 
+def compare(door: Door) -> dict[str, Any]:
+    """Compares baselines, networks and published models on one split."""
+    places = {"output": front.required(door.flags, "output"), "workdir": door.flags.workdir or "runs"}
+    compared = door.public("compare")(door.settings(), models=door.flags.model, **places, key=door.flags.key)
+    front.show("\n".join((*compared.sentences, f"\nreport  {compared.folder / 'comparison.html'}")))
+    return {"output": str(compared.folder), "models": compared.result["models"], "tests": compared.result["tests"]}
+
+
 def deidentify(door: Door) -> dict[str, Any]:
     """Writes files without their patients."""
     done = door.public("deidentify")(
@@ -151,6 +159,7 @@ MODES: Mapping[str, Callable[[Door], dict[str, Any]]] = MappingProxyType(
         "predict": predict,
         "export": export,
         "audit": audit,
+        "compare": compare,
         "deidentify": deidentify,
     }
 )

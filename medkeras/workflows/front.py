@@ -47,7 +47,11 @@ def required(values: flags.FlagValues, name: str) -> str:
     value = values[name].value
     if not value:
         raise errors.ConfigError(f"--mode={values['mode'].value} needs --{name}. Received: none")
-    return value
+    if not isinstance(value, list):
+        return value
+    if len(value) > 1:
+        raise errors.ConfigError(f"--mode={values['mode'].value} takes one --{name}. Received: {len(value)}")
+    return value[0]
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
