@@ -221,7 +221,7 @@ def _test(result: Result, row: Mapping[str, Any], prefix: str = "") -> list[str]
         f"{prefix}{a} and {b}",
         method,
         _signed(row["difference"]),
-        markup.limits(row),
+        _reach(row),
         p,
         f"<b>{corrected}</b>" if strong else corrected,
     ]
