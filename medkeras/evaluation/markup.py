@@ -47,32 +47,62 @@ def limits(entry: Mapping[str, float | None]) -> str:
     return "" if entry["low"] is None else f"{number(entry['low'])} – {number(entry['high'])}"
 
 
-def bar(entry: Mapping[str, float | None]) -> str:
-    """Returns a drawing of a metric and its interval between 0 and 1."""
+def with_limits(entry: Mapping[str, float | None]) -> str:
+    """Returns a cell with a metric and, below it, its interval."""
+    return f"{number(entry['value'])}<small>{limits(entry) or '&nbsp;'}</small>"
+
+
+def bar(entry: Mapping[str, float | None], *, least: float = 0.0, mark: float | None = None) -> str:
+    """Returns a drawing of a metric and its interval between `least` and 1, with a tick at `mark`."""
     value = entry["value"]
     if value is None:
         return ""
-    at, left, right = (
-        3 + 144 * min(1.0, max(0.0, value if x is None else x)) for x in (value, entry["low"], entry["high"])
+
+    def place(x: float | None) -> float:
+        return 3 + 144 * min(1.0, max(0.0, ((value if x is None else x) - least) / (1 - least)))
+
+    at, left, right = (place(x) for x in (value, entry["low"], entry["high"]))
+    tick = (
+        ""
+        if mark is None
+        else f'<rect x="{place(mark) - 0.5:.1f}" y="0" width="1" height="14" fill="var(--ink)"></rect>'
     )
     return (
         '<svg class="bar" viewBox="0 0 150 14" aria-hidden="true">'
-        '<rect x="3" y="6" width="144" height="2" rx="1" fill="var(--track)"></rect>'
+        f'<rect x="3" y="6" width="144" height="2" rx="1" fill="var(--track)"></rect>{tick}'
         f'<rect x="{left:.1f}" y="4" width="{right - left:.1f}" height="6" rx="1" fill="var(--band)"></rect>'
         f'<rect x="{at - 1:.1f}" y="1" width="2" height="12" rx="1" fill="var(--accent)"></rect></svg>'
     )
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Iterable[int] = ()) -> str:
-    """Returns a table of cells that are HTML already; the first cell of a row is its heading."""
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Iterable[int] = (), label: str = "Table"
+) -> str:
+    """Returns a table of cells that are HTML already; the first cell of a row is its heading, `label` what it is."""
     numeric = set(numeric)
-    css = ['class="number"' if i in numeric else "" for i in range(len(header))]
-    head = "".join(f"<th {css[i]}>{cell}</th>" for i, cell in enumerate(header))
+    css = [' class="number"' if i in numeric else "" for i in range(len(header))]
+    head = "".join(f'<th scope="col"{css[i]}>{cell}</th>' for i, cell in enumerate(header))
     body = "".join(
-        "<tr>" + "".join(f"<{tag} {css[i]}>{cell}</{tag}>" for i, (tag, cell) in enumerate(_tagged(row))) + "</tr>"
+        "<tr>"
+        + "".join(f"<{tag}{css[i]}>{cell}</{tag.partition(' ')[0]}>" for i, (tag, cell) in enumerate(_tagged(row)))
+        + "</tr>"
         for row in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{text(label)}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def note(title: str, sentences: Iterable[str]) -> str:
+    """Returns a box of plain sentences that nobody should pass over; nothing without sentences."""
+    items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
+    return f'<div class="note" role="note"><b>{text(title)}</b><ul>{items}</ul></div>' if items else ""
+
+
+def folded(summary: str, body: str) -> str:
+    """Returns a card that opens when asked, and always on paper; nothing without a body."""
+    return f'<details class="card"><summary>{text(summary)}</summary>{body}</details>' if body else ""
 
 
 def facts(values: Mapping[str, Any]) -> str:
@@ -82,10 +112,13 @@ def facts(values: Mapping[str, Any]) -> str:
 
 
 def drawing(figure: mpl_figure.Figure, *, title: str, caption: str) -> str:
-    """Returns a card with a matplotlib figure as inline SVG, whose colours follow the page's theme."""
+    """Returns a card with a matplotlib figure as inline SVG, whose colours follow the page's theme.
+
+    Title and caption are HTML without tags: they also tell those who do not see the figure what it is.
+    """
     return (
         f'<figure class="card"><h3>{title}</h3><figcaption>{caption}</figcaption>'
-        f"{_inline_svg(figures.render(figure).decode(), str(figure.get_label()), title)}</figure>"
+        f"{_inline_svg(figures.render(figure).decode(), str(figure.get_label()), f'{title}. {caption}')}</figure>"
     )
 
 
@@ -120,7 +153,7 @@ def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
 
 
 def _tagged(row: Sequence[str]) -> Iterable[tuple[str, str]]:
-    return (("td" if i else "th", cell) for i, cell in enumerate(row))
+    return (("td" if i else 'th scope="row"', cell) for i, cell in enumerate(row))
 
 
 def _colour(image: np.ndarray) -> np.ndarray:

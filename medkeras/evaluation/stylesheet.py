@@ -13,12 +13,12 @@ def _series(colors: tuple[str, ...]) -> str:
 
 _LIGHT = (
     f"--ink:{figures.INK};--muted:{figures.MUTED};--grid:{figures.GRID};--page:#f5f6f8;--card:#ffffff;--line:#dfe3e8;"
-    "--accent:#0072b2;--band:#0072b277;--track:#e8ebef;--note:#fff6e2;--note-line:#e69f00;--shade:#f7f8fa;"
+    "--accent:#0072b2;--link:#00629b;--band:#0072b277;--track:#e8ebef;--note:#fff6e2;--note-line:#e69f00;--shade:#f7f8fa;"
     f"color-scheme:light;{_series(figures.SERIES)}"
 )
 _DARK = (
     "--ink:#e6e9ed;--muted:#9aa4b0;--grid:#2c333c;--page:#0f1318;--card:#171c22;--line:#2b323b;"
-    "--accent:#4ea8e0;--band:#4ea8e088;--track:#262d35;--note:#2a2415;--note-line:#d99a1c;--shade:#1c2229;"
+    "--accent:#4ea8e0;--link:#6cbcf0;--band:#4ea8e088;--track:#262d35;--note:#2a2415;--note-line:#d99a1c;--shade:#1c2229;"
     f"color-scheme:dark;{_series(_DARK_SERIES)}"
 )
 
@@ -59,9 +59,23 @@ tbody th { font-weight: 600; overflow-wrap: break-word; max-width: 40ch; }
 td.number, th.number { text-align: right; padding-right: 18px; white-space: nowrap; }
 td:first-child, th { overflow-wrap: anywhere; }
 td small { display: block; color: var(--muted); font-size: 12px; line-height: 1.3; }
+.summary { margin: 0 0 14px; padding-left: 20px; }
+.summary li { margin: 3px 0; max-width: 110ch; overflow-wrap: anywhere; }
+ul.plain, ul.muted { margin: 4px 0 0; padding-left: 20px; }
+nav ul { list-style: none; display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 20px 0 0; padding: 12px 0 0;
+  border-top: 1px solid var(--line); font-size: 13.5px; }
+a { color: var(--link); }
+details > summary { cursor: pointer; font-weight: 600; font-size: 14px; }
+details[open] > summary { margin-bottom: 10px; }
+.scroll:focus-visible, summary:focus-visible, a:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.tag { display: inline-block; border: 1px solid var(--note-line); background: var(--note); color: var(--ink);
+  border-radius: 4px; padding: 0 6px; margin-top: 3px; font-size: 12px; }
+.tag.plain { border-color: var(--line); background: none; color: var(--muted); }
+.wide tbody th { white-space: nowrap; }
 .bar { display: block; width: 150px; height: 14px; }
 .headline .bar { width: 100%; max-width: 200px; height: auto; margin-top: 6px; }
 .scale { display: flex; justify-content: space-between; width: 150px; }
+.scale.small { color: var(--muted); font-size: 10.5px; line-height: 1; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 16px;
   margin-top: 14px; }
 .stack { display: grid; gap: 16px; margin-top: 14px; }
@@ -87,7 +101,8 @@ img.small { image-rendering: pixelated; }
 .facts dt { color: var(--muted); flex: none; }
 .facts dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line); margin-top: 48px; padding-top: 14px; }
-@media screen and (max-width: 760px) { .wide tr > :nth-child(n + 4) { display: none; } main { padding: 24px 14px; } }
+@media screen and (max-width: 760px) { .wide tbody th { white-space: normal; }
+  .wide tr > :nth-child(n + 4) { display: none; } main { padding: 24px 14px; } }
 @page { margin: 13mm 12mm; }
 @media print {
   body { background: #fff; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -96,6 +111,9 @@ footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line)
   h2, h3, h2 + p { break-after: avoid; }
   figure, .note, tr, .headline { break-inside: avoid; }
   .scroll { overflow: visible; }
+  nav { display: none; }
+  details::details-content { content-visibility: visible; block-size: auto; }
+  summary { list-style: none; }
   .pair { grid-template-columns: 1fr 1fr; }
   .mistakes { grid-template-columns: repeat(3, 1fr); }
 }

@@ -119,7 +119,10 @@ def test_headline_says_the_numbers(full_report, source):
     text = Page(source).text
     share, low, high = (f"{100 * entry[key]:.1f}%" for key in ("value", "low", "high"))
     patients = len(set(content.predictions.patient_id))
-    assert f"{share} of 150 images of {patients} patients (95% interval {low} to {high})" in text
+    assert (
+        f"On 150 images of {patients} patients, the right class was named for {share} (95% interval {low} to {high})."
+        in text
+    )
     assert f"{content.metrics['metrics']['auroc_macro']['value']:.3f}" in text
 
 
@@ -133,7 +136,7 @@ def test_everything_that_was_given_is_on_the_page(source):
 def test_what_was_not_given_leaves_no_empty_section(full_report, source):
     bare = full_report(3, history=(), mistakes=(), data_counts={}, settings={}, model_facts={}, notes=())
     page = report.render(bare)
-    for heading in ("How it learned", "The worst mistakes", "The data", "Settings of the run", "The model"):
+    for heading in ("How it learned", "The worst mistakes", "The data", "Settings of the run", "Model card"):
         assert f"<h2>{heading}</h2>" not in page
         assert f"<h2>{heading}</h2>" in source
     assert "Before you read" not in page
