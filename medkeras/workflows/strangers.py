@@ -99,7 +99,9 @@ def _familiarity(served: saved_model.Served, images: np.ndarray) -> np.ndarray:
 
 def _found(served: saved_model.Served, folders: str) -> dict[str, np.ndarray]:
     paths = [pathlib.Path(text.strip()) for text in folders.split(",") if text.strip()]
-    return {path.name: _of_folder(served, path) for path in paths}
+    last = [path.name for path in paths]
+    names = [path.name if last.count(path.name) == 1 else errors.printable(path) for path in paths]
+    return {name: _of_folder(served, path) for name, path in zip(names, paths, strict=True)}
 
 
 def _of_folder(served: saved_model.Served, folder: pathlib.Path) -> np.ndarray:
