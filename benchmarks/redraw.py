@@ -1,8 +1,8 @@
 """What honest probabilities are worth where test and validation are of one kind.
 
 Some published archives test on patients of another kind than they train and validate on: then no calibration and no
-prediction set of validation can hold its promise. This writes the archive again with the same cases in splits of the same
-sizes, drawn at random, so that the promise can be tried on it:
+prediction set of validation can hold its promise. This writes the archive again with the same cases in splits of the
+same sizes, drawn at random, so that the promise can be tried on it:
 
     python benchmarks/redraw.py FILE.npz REDRAWN.npz --seed=0
     python main.py --mode=train --recipe=pneumonia --data=npz:REDRAWN.npz
