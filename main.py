@@ -18,12 +18,13 @@ from medkeras import config, errors
 from medkeras.workflows import commands, front
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("mode", None, "train, evaluate, predict, export, audit, compare or deidentify")
-flags.DEFINE_string("recipe", None, "train, compare: settings of pipelines/NAME.py to start from")
+flags.DEFINE_string("mode", None, "train, evaluate, predict, export, audit, compare, crossval or deidentify")
+flags.DEFINE_string("recipe", None, "train, compare, crossval: settings of pipelines/NAME.py to start from")
 flags.DEFINE_string(
     "data",
     None,
-    "train, evaluate, audit, compare: phantom, or folder:DIR, csv:FILE, npz:FILE, tfds:NAME, dicom:DIR, nifti:DIR",
+    "train, evaluate, audit, compare, crossval: phantom, or folder:DIR, csv:FILE, npz:FILE, tfds:NAME, dicom:DIR, "
+    "nifti:DIR",
 )
 flags.DEFINE_multi_string(
     "model", [], "evaluate, predict, export, compare: a folder of saved_models; compare: may be repeated"
@@ -31,17 +32,21 @@ flags.DEFINE_multi_string(
 flags.DEFINE_string("predictions", None, "evaluate: a CSV table of predictions, instead of --model and --data")
 flags.DEFINE_multi_string("input", [], "predict, deidentify: a file or a folder of files; may be repeated")
 flags.DEFINE_string("output", None, "where results go: a folder; predict: a CSV file")
-flags.DEFINE_string("workdir", None, "train, compare: folder of the runs; runs by default")
+flags.DEFINE_string("workdir", None, "train, compare, crossval: folder of the runs; runs by default")
 flags.DEFINE_string("heatmaps", None, "predict: folder for pictures of the evidence")
 flags.DEFINE_bool("strict", False, "audit: exit code 1 when something would invalidate a test result")
 flags.DEFINE_string(
-    "key", None, "train, evaluate, audit, compare, deidentify: file of the secret that patient identifiers are hashed with"
+    "key",
+    None,
+    "train, evaluate, audit, compare, crossval, deidentify: file of the secret that patients are hashed with",
 )
 flags.DEFINE_multi_string(
     "option", [], "deidentify: an option of DICOM PS3.15 Annex E, retain_… or clean_…; may be repeated"
 )
 flags.DEFINE_multi_string(
-    "set", [], "train, evaluate, predict, audit, compare: section.field=value, replaces one setting; may be repeated"
+    "set",
+    [],
+    "train, evaluate, predict, audit, compare, crossval: section.field=value, replaces one setting; may be repeated",
 )
 flags.DEFINE_bool("json", False, "end standard output with one JSON object")
 

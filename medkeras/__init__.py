@@ -26,6 +26,7 @@ _HOMES = {
     "UserError": "medkeras.errors",
     "audit_data": "medkeras.workflows.audit",
     "compare": "medkeras.workflows.compare",
+    "crossval": "medkeras.workflows.crossval",
     "deidentify": "medkeras.workflows.deidentify",
     "evaluate": "medkeras.workflows.evaluate",
     "evaluate_predictions": "medkeras.workflows.judging",

@@ -186,7 +186,10 @@ class CompareConfig:
         "logistic_regression,svm,random_forest,gradient_boosting", "classifiers over hand-made features; empty: none"
     )
     embeddings: str = setting("logistic_regression,svm", "classifiers over frozen pretrained features; empty: none")
-    networks: str = setting("auto", "networks to train, names of medkeras.MODELS separated by commas; empty: none")
+    networks: str = setting(
+        "auto",
+        "compare: networks to train, names of medkeras.MODELS separated by commas; crossval: those to choose among",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +200,9 @@ class CrossvalConfig:
     repeats: int = setting(1, "times the whole is repeated with other parts", low=1, high=100)
     ensemble: bool = setting(False, "export the mean of the folds' networks as one SavedModel")
     final: bool = setting(False, "train once more, on all cases")
+    sizes: str = setting(
+        "", "learning curve: shares of the training patients, separated by commas, such as 0.1,0.2,0.4,0.7; empty: none"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,7 @@ NAMES = [
     "UserError",
     "audit_data",
     "compare",
+    "crossval",
     "deidentify",
     "evaluate",
     "evaluate_predictions",

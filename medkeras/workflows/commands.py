@@ -119,6 +119,15 @@ def compare(door: Door) -> dict[str, Any]:
     return {"output": str(compared.folder), "models": compared.result["models"], "tests": compared.result["tests"]}
 
 
+def crossval(door: Door) -> dict[str, Any]:
+    """Trains and tests a network on each part of the patients in turn."""
+    places = {"output": front.required(door.flags, "output"), "workdir": door.flags.workdir or "runs"}
+    done = door.public("crossval")(door.settings(), **places, key=door.flags.key)
+    front.show("\n".join((*done.sentences, f"\nreport  {done.folder / 'crossval.html'}")))
+    models = {name: done.result[name] for name in ("ensemble", "final")}
+    return {"output": str(done.folder), "pooled": done.result["pooled"]["metrics"], **models}
+
+
 def deidentify(door: Door) -> dict[str, Any]:
     """Writes files without their patients."""
     done = door.public("deidentify")(
@@ -160,6 +169,7 @@ MODES: Mapping[str, Callable[[Door], dict[str, Any]]] = MappingProxyType(
         "export": export,
         "audit": audit,
         "compare": compare,
+        "crossval": crossval,
         "deidentify": deidentify,
     }
 )

@@ -105,6 +105,7 @@ def write_report(
             notes=[note for note in data.case_set.notes if note != split.NO_PATIENTS],
             data_check=_data_check(metrics, model_card),
             limits=model_card.limits,
+            card=dataclasses.asdict(model_card),
         ),
     )
 
