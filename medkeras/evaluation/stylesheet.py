@@ -72,13 +72,17 @@ details[open] > summary { margin-bottom: 10px; }
   border-radius: 4px; padding: 0 6px; margin-top: 3px; font-size: 12px; }
 .tag.plain { border-color: var(--line); background: none; color: var(--muted); }
 .wide tbody th { white-space: nowrap; }
+.items th:first-child { width: 4em; }
+.items td:nth-child(2) { width: 34%; }
+.items td, .items tbody th { padding-top: 4px; padding-bottom: 4px; font-size: 13.5px; overflow-wrap: anywhere; }
 .bar { display: block; width: 150px; height: 14px; }
 .headline .bar { width: 100%; max-width: 200px; height: auto; margin-top: 6px; }
 .scale { display: flex; justify-content: space-between; width: 150px; }
 .scale.small { color: var(--muted); font-size: 10.5px; line-height: 1; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 16px;
   margin-top: 14px; }
-.stack { display: grid; gap: 16px; margin-top: 14px; }
+.stack { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; margin-top: 14px; }
+.pair > * { min-width: 0; }
 figure { margin: 0; }
 .pair > figure { display: flex; flex-direction: column; }
 .pair > figure svg { margin-top: auto; padding-top: 10px; }
@@ -103,7 +107,7 @@ img.small { image-rendering: pixelated; }
 footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line); margin-top: 48px; padding-top: 14px; }
 @media screen and (max-width: 760px) { .wide tbody th { white-space: normal; }
   .wide tr > :nth-child(n + 4) { display: none; } main { padding: 24px 14px; } }
-@page { margin: 13mm 12mm; }
+@page { size: A4; margin: 13mm 12mm; }
 @media print {
   body { background: #fff; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; zoom: 0.66; }
@@ -112,6 +116,8 @@ footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line)
   figure, .note, tr, .headline { break-inside: avoid; }
   .scroll { overflow: visible; }
   nav { display: none; }
+  #ranking, #operating, #sets, #refusal, #gate, #explanations, #training, #data, #data-check, #limits {
+    break-inside: avoid; }
   details::details-content { content-visibility: visible; block-size: auto; }
   summary { list-style: none; }
   .pair { grid-template-columns: 1fr 1fr; }

@@ -133,7 +133,8 @@ def _checklist(report: content.Report, items: Sequence[Item], name: str) -> str:
     said = [(number, topic, answer(report) if answer else "") for number, topic, answer in items]
     rows = [[number, topic, markup.text(words) if words else _OPEN] for number, topic, words in said]
     known = sum(bool(words) for _, _, words in said)
-    table = markup.table(("Item", "What it asks for", "What this run says"), rows, label=name)
+    header = ("Item", "What it asks for", "What this run says")
+    table = f'<div class="items">{markup.table(header, rows, label=name)}</div>'
     return (
         f'<p class="muted">The run can say something to {known} of {len(items)} items. Whether that is enough, and all '
         "else, is for the authors to judge. Topics are in other words than the checklist’s own; its text counts.</p>"

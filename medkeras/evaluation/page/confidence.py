@@ -97,7 +97,7 @@ def sets(report: content.Report) -> content.Section | None:
     promised = "" if nominal is None else f" They promise to hold the true {word} for {content.percent(nominal)}."
     facts = {
         **({} if nominal is None else {"Promised": content.percent(nominal)}),
-        "Hold the truth": content.span(found["coverage"]),
+        "Hold the truth": content.brief(found["coverage"]),
         **({"Mean over patients": content.percent(found["coverage_of_patients"])} if report.names_patients else {}),
         "Mean number of classes": markup.number(found["mean_set_size"]),
         "One class": content.percent(found["single"]),
@@ -168,7 +168,7 @@ def _refused(report: content.Report, fitted: Mapping[str, Any], least: float) ->
         if answered.any():
             right = report.correct[answered]
             low, high = intervals.proportion(right, np.ones(len(right)), table.take(answered).patients)
-            facts["Right among the answers"] = content.span({"value": float(right.mean()), "low": low, "high": high})
+            facts["Right among the answers"] = content.brief({"value": float(right.mean()), "low": low, "high": high})
     if fitted.get("risk"):
         facts["Risk allowed"] = content.percent(fitted["risk"])
         facts["Answers from a confidence of"] = "none: no threshold keeps it" if least > _NEVER else f"{least:.3f}"
@@ -179,7 +179,7 @@ def _risk_at(curve: selective.RiskCoverage, share: float) -> str:
     """Returns the risk at the least coverage drawn that answers at least a share."""
     place = min(int(np.searchsorted(curve.coverage, share - 1e-9)), len(curve.coverage) - 1)
     entry = {"value": float(curve.risk[place]), "low": float(curve.low[place]), "high": float(curve.high[place])}
-    return f"{content.percent(entry['value'])} ({content.percent(entry['low'])} to {content.percent(entry['high'])})"
+    return content.brief(entry)
 
 
 def gate(report: content.Report) -> content.Section | None:
@@ -207,7 +207,7 @@ def gate(report: content.Report) -> content.Section | None:
 
 def _families(found: Mapping[str, Any]) -> str:
     low, high = found["false_alarm_interval"]
-    alarms = content.span({"value": found["false_alarm_rate"], "low": low, "high": high})
+    alarms = content.brief({"value": found["false_alarm_rate"], "low": low, "high": high})
     rows = [
         [
             markup.text(name.replace("_", " ")),

@@ -120,6 +120,15 @@ def span(entry: Entry) -> str:
     return f"{percent(entry['value'])} (95% interval {percent(entry['low'])} to {percent(entry['high'])})"
 
 
+def brief(entry: Entry) -> str:
+    """Returns a share and its interval, where it has been said what an interval is.
+
+    >>> brief({"value": 0.9, "low": 0.85, "high": 0.95})
+    '90.0% (85.0% to 95.0%)'
+    """
+    return span(entry).replace("(95% interval ", "(")
+
+
 def tested(report: Report) -> str:
     """Returns how many images of how many patients were tested; of patients it speaks where the data name them."""
     patients = f" of {report.metrics['n_patients']:,} patients" if report.names_patients else ""

@@ -152,9 +152,15 @@ def classes(report: content.Report) -> content.Section:
     return content.Section(
         "classes",
         "Class by class",
-        '<p class="muted">Each class against all others, with 95% intervals. A dash: undefined on these cases.'
-        f'{words}</p><div class="stack"><div class="card">{first}</div>{every}{_more_of_classes(report)}</div>',
+        f'<p class="muted">Each class against all others, with 95% intervals; called is {_called(report)}. A dash: '
+        f"undefined on these cases.{words}</p>"
+        f'<div class="stack"><div class="card">{first}</div>{every}{_more_of_classes(report)}</div>',
     )
+
+
+def _called(report: content.Report) -> str:
+    multilabel = report.predictions.multilabel
+    return "every class with a probability of at least 0.5" if multilabel else "the most probable class"
 
 
 def _more_of_classes(report: content.Report) -> str:
@@ -207,8 +213,8 @@ def operating(report: content.Report) -> content.Section | None:
     notes = [f"{point['class']}: {point['note']}." for point in points if point["note"]]
     words = (
         f'<p class="muted">A class is called from its threshold on, whatever the other classes. The rule: '
-        f"{markup.text(rules)}. The thresholds were chosen on the validation split; the test split had no part in that, "
-        "and tells what they reach. The rings on the ROC curves above mark them.</p>"
+        f"{markup.text(rules)}. The thresholds were chosen on the validation split; the test split had no part in "
+        "that, and tells what they reach. The rings on the ROC curves above mark them.</p>"
     )
     body = f"{words}{markup.note('About these thresholds', notes)}"
     if len(points) > _MANY_CLASSES:

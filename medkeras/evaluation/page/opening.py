@@ -57,12 +57,10 @@ def summary(report: content.Report) -> list[str]:
 
 
 def promises(report: content.Report) -> list[str]:
-    """Returns the warnings that something fitted on validation does not hold here."""
-    overlap = report.metrics.get("overlap") or {}
-    seen = overlap.get("training", 0) + overlap.get("validation", 0) - overlap.get("left_out", 0)
+    """Returns the warnings that a promise of the model, or the separation of the splits, does not hold."""
     sentences = list((report.metrics.get("conformal") or {}).get("warnings", ()))
-    if seen > 0 or report.data_check:
-        sentences.append("Pictures or patients of this test stand in training or validation too: see Data check.")
+    if report.data_check:
+        sentences.append("Pictures or patients stand in two parts of the data: see Data check.")
     return sentences
 
 
@@ -85,16 +83,19 @@ def _is_flat(entry: Mapping[str, float | None] | None) -> bool:
 
 def _cards(report: content.Report) -> str:
     metrics = report.metrics["metrics"]
-    shown = {measures.MEASURES[key][0]: metrics[key] for key in ("accuracy", "auroc_macro")}
+    shown = [(measures.MEASURES[key][0], metrics[key], "") for key in ("accuracy", "auroc_macro")]
     points = report.metrics.get("operating_points") or []
     if len(points) == 1:
-        shown |= {"Sensitivity": points[0]["test"]["sensitivity"], "Specificity": points[0]["test"]["specificity"]}
+        (point,) = points
+        where = f"of “{point['class']}”, called from {point['threshold']:.3f} on"
+        shown += [(name.capitalize(), point["test"][name], where) for name in ("sensitivity", "specificity")]
     else:
-        shown["F1"] = metrics["f1_macro"]
+        shown.append((measures.MEASURES["f1_macro"][0], metrics["f1_macro"], ""))
     cards = "".join(
         f'<div class="card"><div class="name">{name}</div><div class="value">{markup.number(entry["value"])}</div>'
-        f'<div class="muted">{markup.limits(entry)}</div>{markup.bar(entry)}</div>'
-        for name, entry in shown.items()
+        f'<div class="muted">{markup.limits(entry)}</div>{markup.bar(entry)}'
+        f'<div class="muted">{markup.text(words)}</div></div>'
+        for name, entry, words in shown
     )
     patients = f"of {report.metrics['n_patients']:,} patients" if report.names_patients else ""
     return (
@@ -111,9 +112,9 @@ def _calls(report: content.Report) -> Iterator[str]:
     (point,), name = points, points[0]["class"]
     counts, test = point["counts"], point["test"]
     yield (
-        f"At its operating point, chosen on validation (called “{name}” from a probability of "
-        f"{point['threshold']:.3f} on), it finds {content.span(test['sensitivity'])} of the images of “{name}”, missing {counts['fn']:,} of "
-        f"{counts['tp'] + counts['fn']:,}; of the others it clears {content.span(test['specificity'])}, with "
+        f"At its operating point, chosen on validation (called “{name}” from a probability of {point['threshold']:.3f} "
+        f"on), it finds {content.brief(test['sensitivity'])} of the images of “{name}”, missing {counts['fn']:,} of "
+        f"{counts['tp'] + counts['fn']:,}; of the others it clears {content.brief(test['specificity'])}, with "
         f"{counts['fp']:,} false alarms in {counts['fp'] + counts['tn']:,}."
     )
     up, down = test["lr_positive"], test["lr_negative"]
@@ -143,8 +144,8 @@ def _by_class(report: content.Report) -> Iterator[str]:
     if worst == best:
         return
     yield (
-        f"The class it finds least often is “{worst}”: {content.span(found[worst])} of its images; the one it finds most "
-        f"often is “{best}”: {content.span(found[best])}."
+        f"The class it finds least often is “{worst}”: {content.brief(found[worst])} of its images; the one it finds "
+        f"most often is “{best}”: {content.brief(found[best])}."
     )
 
 
@@ -163,7 +164,7 @@ def _refusals(report: content.Report) -> Iterator[str]:
         right = report.correct[answered]
         low, high = intervals.proportion(right, np.ones(len(right)), table.take(answered).patients)
         entry = {"value": float(right.mean()), "low": low, "high": high}
-        sentence += f"; of those it answered, {content.span(entry)} are right"
+        sentence += f"; of those it answered, {content.brief(entry)} are right"
     yield f"{sentence}."
 
 
