@@ -48,7 +48,7 @@ class PredictionSet(keras.layers.Layer):
     """The classes that a case may have: those whose probability lacks no more of 1 than their threshold.
 
     Args:
-        thresholds: One a class; of 1 and above, the class is in every set.
+        thresholds: One a class, met from `scaling.ROUNDING` below; of 1 and above, the class is in every set.
         **options: Options of `keras.layers.Layer`.
 
     Reference: Sadinle, Lei and Wasserman (2019), Least Ambiguous Set-Valued Classifiers, JASA 114: 223-234.
@@ -61,7 +61,7 @@ class PredictionSet(keras.layers.Layer):
 
     def call(self, probabilities: tf.Tensor) -> tf.Tensor:
         """Returns bool `[B, K]` of probabilities `[B, K]`."""
-        return 1.0 - probabilities <= _constant(np.array(self.thresholds))
+        return 1.0 - probabilities <= _constant(np.array(self.thresholds) + scalings.ROUNDING)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument."""
@@ -75,7 +75,7 @@ class Abstain(keras.layers.Layer):
     Args:
         familiarity: The least that is answered, 0…1.
         confidence: The least that is answered, 0…1: the probability of the likeliest class; multi-label: of the
-            least sure label's likelier state.
+            least sure label's likelier state. It is met from `scaling.ROUNDING` below.
         multilabel: Whether a case may have any number of classes.
         **options: Options of `keras.layers.Layer`.
     """
@@ -95,7 +95,8 @@ class Abstain(keras.layers.Layer):
         else:
             sure = tf.reduce_max(probabilities, axis=1)
         # Not ">=" turned round, which answers where there is no number.
-        return tf.logical_not(tf.logical_and(familiarity >= self.familiarity, sure >= self.confidence))
+        surely = sure >= self.confidence - scalings.ROUNDING
+        return tf.logical_not(tf.logical_and(familiarity >= self.familiarity, surely))
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument."""

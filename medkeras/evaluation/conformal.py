@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from medkeras import errors
-from medkeras.evaluation import intervals
+from medkeras.evaluation import intervals, scaling
 from medkeras.evaluation import predictions as tables
 
 KINDS = ("marginal", "class")
@@ -30,8 +30,8 @@ class Conformal:
     Attributes:
         alpha: Share of truths that a set may miss.
         kind: "marginal": over all cases; "class": within every class.
-        thresholds: float64 `[K]`, values of float32: class k is in the set when `1 - p_k <= thresholds[k]`;
-            infinite: always.
+        thresholds: float64 `[K]`, values of float32: class k is in the set when `1 - p_k` is at most `thresholds[k]`,
+            or above it by no more than `scaling.ROUNDING`; infinite: always.
         patients: int `[K]`, the validation patients behind each threshold.
     """
 
@@ -42,7 +42,7 @@ class Conformal:
 
     def sets(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns bool `[N, K]`, the classes that probabilities `[N, K]` do not rule out; a set may be empty."""
-        return _strangeness(probabilities) <= self.thresholds
+        return _strangeness(probabilities) <= (self.thresholds + scaling.ROUNDING).astype(np.float32)
 
     def notes(self, classes: Sequence[str]) -> tuple[str, ...]:
         """Returns a sentence for each class `[K]` that too few patients have for a threshold, or one for all."""

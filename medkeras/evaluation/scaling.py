@@ -17,6 +17,12 @@ from sklearn import isotonic
 from medkeras import errors
 
 METHODS = ("none", "temperature", "platt", "isotonic")
+ROUNDING = 1e-5
+"""How far the graph's float32 may set a probability apart from that of `Scaling.apply`.
+
+Isotonic calibration gives many cases one and the same probability, and a sure model gives 1.0 to most. A threshold
+that was fitted to such a probability is met from this far below, or rounding would decide for all of them at once.
+"""
 _DECIMALS = 6
 """Knots lie at least 1e-6 apart, so that they stay apart in the float32 of the graph."""
 

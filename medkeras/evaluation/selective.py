@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special, stats
 
 from medkeras import errors
-from medkeras.evaluation import intervals
+from medkeras.evaluation import intervals, scaling
 
 POINTS = 100
 SHARES = 10
@@ -70,6 +70,8 @@ def abstain_threshold(
 ) -> float:
     """Returns the lowest confidence at which the model may answer; infinite when no threshold keeps the promise.
 
+    A confidence below it by no more than `scaling.ROUNDING` counts as equal, here and when the model answers.
+
     The promise: with probability `level` over validation splits, a case that is answered, drawn at random from
     those of a random patient who has one, is wrong with a probability of at most `risk`. Up to `SHARES` shares of
     the cases, those that could pass at all, are tested from the surest on by an exact tail of the binomial (several
@@ -99,14 +101,18 @@ def abstain_threshold(
     order = np.argsort(-confidence, kind="stable")
     ends = _ends(confidence[order])
     ends = ends[_spread(len(ends), SHARES)]
+    lowest = confidence[order][ends - 1]
+    ends = np.searchsorted(-confidence[order], np.float32(scaling.ROUNDING) - lowest, side="right")
     shares = [_shares(wrong[order[:end]], owner[order[:end]]) for end in ends]
-    feasible = [(end, share) for end, share in zip(ends, shares, strict=True) if (1 - risk) ** len(share) <= 1 - level]
+    feasible = [
+        (low, share) for low, share in zip(lowest, shares, strict=True) if (1 - risk) ** len(share) <= 1 - level
+    ]
     part = (1 - level) / max(1, len(feasible))
     threshold, passed_on = math.inf, 0.0
-    for end, share in feasible:
+    for low, share in feasible:
         passes = _chance(share, risk) <= part + passed_on
         passed_on = part + passed_on if passes else 0.0
-        threshold = float(confidence[order][end - 1]) if passes else threshold
+        threshold = float(low) if passes else threshold
     return threshold
 
 

@@ -9,7 +9,7 @@ from scipy.spatial import distance
 
 from medkeras import models
 from medkeras.confidence import appearance, assurance, familiarity, gaussian, honest, orientation
-from medkeras.evaluation import conformal, predictions, scaling
+from medkeras.evaluation import conformal, predictions, scaling, selective
 from medkeras.tasks import classification
 from tests.confidence import made
 
@@ -202,3 +202,24 @@ def test_a_model_keeps_its_logits_and_gains_honest_outputs(name, multilabel, tmp
     again = keras.saving.load_model(tmp_path / "m.keras").predict_on_batch(given)
     for output, expected in answer.items():
         np.testing.assert_array_equal(again[output], expected)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rounding_decides_for_no_plateau_of_equal_probabilities(seed) -> None:
+    """Isotonic calibration gives most sure cases one probability, which a threshold is then fitted to."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(3, size=1150)
+    target, logits = np.eye(3)[labels], random.normal(size=(1150, 3)) * 3
+    logits[np.arange(1150), labels] += 9
+    logits = logits.astype(np.float32)
+    patients = np.arange(150)
+    fitted = scaling.fit(logits[:150], target[:150], method="isotonic", multilabel=False, patients=patients)
+    stated = fitted.apply(logits)
+    sets = conformal.fit(stated[:150], target[:150], alpha=0.1, kind="marginal", patients=patients, multilabel=False)
+    served = honest.Calibrated(fitted.to_json())(logits)
+    found = honest.PredictionSet(sets.thresholds)(served).numpy()
+    np.testing.assert_array_equal(found, sets.sets(stated))
+    correct = stated[:150].argmax(1) == labels[:150]
+    least = selective.abstain_threshold(stated[:150].max(1), correct, patients, risk=0.2)
+    abstains = honest.Abstain(0.0, least, False)([served, np.ones(1150, np.float32)]).numpy()
+    np.testing.assert_array_equal(abstains, stated.max(1) < least - scaling.ROUNDING)
