@@ -120,10 +120,10 @@ def _inline(data: bytes, kind: str, description: str) -> str:
 def _headline(found: findings.Findings, title: str) -> str:
     across = len(found.exact.across_splits) + len(found.near.across_splits)
     numbers = (
-        ("Images", len(found.case_set.cases), f"{len(found.unreadable):,} files cannot be read"),
-        ("Identical pictures", _members(found.exact), f"in {len(found.exact.groups):,} groups"),
-        ("Near copies", _members(found.near), f"in {len(found.near.groups):,} groups"),
-        ("Groups across splits", across, f"{len(found.patients):,} patients in two splits"),
+        ("Images", len(found.case_set.cases), f"{_counted(len(found.unreadable), 'file')} cannot be read"),
+        ("Identical pictures", _members(found.exact), f"in {_counted(len(found.exact.groups), 'group')}"),
+        ("Near copies", _members(found.near), f"in {_counted(len(found.near.groups), 'group')}"),
+        ("Groups across splits", across, _shared_patients(found)),
     )
     cards = "".join(
         f'<div class="card"><div class="name">{name}</div><div class="value">{value:,}</div>'
@@ -134,6 +134,16 @@ def _headline(found: findings.Findings, title: str) -> str:
         f'<p class="eyebrow">Data audit</p><h1>{markup.text(title)}</h1>'
         f'<p class="lead">{_lead(found)}</p><div class="headline">{cards}</div>'
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def _shared_patients(found: findings.Findings) -> str:
+    if not found.case_set.patients_known:
+        return "the data name no patients"
+    return f"{_counted(len(found.patients), 'patient')} in two splits"
 
 
 def _lead(found: findings.Findings) -> str:
@@ -207,8 +217,9 @@ def _kind(title: str, meaning: str, found: copies.Copies, pictures: Pictures) ->
     chosen = sorted(found.groups, key=_gravity)[:MOST_PAIRS]
     shown = "" if len(chosen) == len(found.groups) else f" The gravest {len(chosen)} are shown."
     return (
-        f'<h3>{title}</h3><p class="muted">{meaning} {len(found.groups):,} groups, {_members(found):,} cases; '
-        f"{len(found.across_splits):,} groups across splits, {len(found.conflicting_labels):,} with two labels."
+        f'<h3>{title}</h3><p class="muted">{meaning} {_counted(len(found.groups), "group")}, {_members(found):,} '
+        f"cases; {_counted(len(found.across_splits), 'group')} across splits, {len(found.conflicting_labels):,} with two "
+        "labels."
         f'{shown}</p><div class="twins">{"".join(_group(group, found, pictures) for group in chosen)}</div>'
     )
 
@@ -230,7 +241,7 @@ def _group(group: copies.Group, found: copies.Copies, pictures: Pictures) -> str
     marks = [_badge("two labels", bad=True)] * group.conflicting_labels
     marks += [_badge("two splits", bad=True)] * group.across_splits
     more = len(group.members) - 2
-    words = [f"{pair.kind}, likeness {pair.score:.3f}"] if pair.score < 1 else []
+    words = [f"{pair.kind}, likeness {pair.score:.3f}"] if found.pairs else []
     words += [f"and {more} more {'copy' if more == 1 else 'copies'}"] if more else []
     caption = f"{' '.join(marks)} {markup.text(', '.join(words))}".strip()
     return f'<figure class="card"><div class="sides">{sides}</div><figcaption>{caption}</figcaption></figure>'

@@ -170,6 +170,21 @@ def test_clean_data_invalidate_nothing_and_the_same_seed_gives_the_same_bytes(tm
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+def test_the_page_says_how_each_pair_differs_and_what_cannot_be_told(tmp_path) -> None:
+    source = clean(tmp_path / "scans")
+    save(tmp_path / "scans" / "test" / "a" / "mirror.png", scenes.scene(0)[:, ::-1])
+    save(tmp_path / "scans" / "test" / "b" / "copy.png", scenes.scene(1))
+    (tmp_path / "scans" / "train" / "a" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = audit.audit_data(config.Config().override({"data.source": source}), output=tmp_path / "out")
+    assert [pair["kind"] for pair in done.findings["near_duplicates"]["pairs"]] == ["flipped left to right"]
+    page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert page.count("flipped left to right, likeness 1.000</figcaption>") == 1
+    assert page.count('<span class="badge bad">two splits</span></figcaption>') == 1
+    for words in (">1 file cannot be read<", ">in 1 group<", ">the data name no patients<", "1 group, 2 cases; 1 group"):
+        assert words in page
+    assert "patients in two splits" not in page
+
+
 def test_patients_in_two_splits_by_pseudonym(tmp_path) -> None:
     rows = ["path,label,patient_id,split"]
     for index in range(8):
