@@ -49,11 +49,7 @@ def load(settings: config.DataConfig, *, seed: int, key: str | os.PathLike[str] 
     """
     secret = _given(key)
     case_set = _read(settings, seed)
-    refuse_unusable(case_set, settings)
-    if len(case_set.classes) < 2 and not case_set.multilabel:
-        raise errors.DataError(f"A classifier needs two classes or more. Received: {', '.join(case_set.classes)}")
-    if not case_set.classes:
-        raise errors.DataError("A classifier needs a class that some case has. Received: cases without any label")
+    refuse_untrainable(case_set, settings)
     if settings.leakage == "drop":
         case_set = split.without_shared_patients(case_set)
     # Patients are chosen by the names that the data give them: by pseudonym, the key would say who tests.
@@ -93,6 +89,20 @@ def refuse_unusable(case_set: cases.CaseSet, settings: config.DataConfig) -> Non
             "Images need labels: data.labels names their table, else it is labels.csv in the folder, else folders "
             "are classes. Received: images without any"
         )
+
+
+def refuse_untrainable(case_set: cases.CaseSet, settings: config.DataConfig) -> None:
+    """Refuses what cannot train a classifier.
+
+    Raises:
+        BadInputError: As `refuse_unusable`.
+        DataError: As `refuse_unusable`, or there are no classes to tell apart.
+    """
+    refuse_unusable(case_set, settings)
+    if len(case_set.classes) < 2 and not case_set.multilabel:
+        raise errors.DataError(f"A classifier needs two classes or more. Received: {', '.join(case_set.classes)}")
+    if not case_set.classes:
+        raise errors.DataError("A classifier needs a class that some case has. Received: cases without any label")
 
 
 def _refuse_unreadable(case_set: cases.CaseSet, settings: config.DataConfig) -> None:

@@ -54,7 +54,7 @@ def complete(case_set: cases.CaseSet, *, validation: float, test: float, seed: i
     Raises:
         DataError: A patient stands in two splits, a class is missing from training, or too few patients are left.
     """
-    _refuse_shared_patients(case_set)
+    refuse_shared_patients(case_set)
     given = {case.split for case in case_set.cases}
     rows = [dataclasses.replace(case, split=case.split or "train") for case in case_set.cases]
     notes = []
@@ -126,7 +126,7 @@ def _carve(rows: Sequence[cases.Case], name: str, share: float, seed: int) -> li
 
 
 def _choose_patients(rows: Iterable[cases.Case], share: float, seed: int, name: str) -> set[str]:
-    strata = _patient_strata(rows)
+    strata = patient_strata(rows)
     frequency = collections.Counter(strata.values())
     # In order of their names, for scikit-learn chooses by position.
     patients = sorted(patient for patient in strata if frequency[strata[patient]] > 1)
@@ -141,7 +141,7 @@ def _choose_patients(rows: Iterable[cases.Case], share: float, seed: int, name: 
     return set(chosen)
 
 
-def _patient_strata(rows: Iterable[cases.Case]) -> dict[str, str]:
+def patient_strata(rows: Iterable[cases.Case]) -> dict[str, str]:
     """Returns the class that stands for each patient: the rarest one that the patient's cases have."""
     labels = {case.case_id: (case.labels or (case.label,), case.patient_id) for case in rows}
     frequency = collections.Counter(label for names, _ in labels.values() for label in names)
@@ -167,7 +167,8 @@ def _carving_note(case_set: cases.CaseSet, rows: Sequence[cases.Case], name: str
     return f"The data hold no {name} split: {number} cases were taken from training, by {unit}, stratified by class."
 
 
-def _refuse_shared_patients(case_set: cases.CaseSet) -> None:
+def refuse_shared_patients(case_set: cases.CaseSet) -> None:
+    """Refuses patients who stand in two splits, no split counting as training; raises `DataError`."""
     if not case_set.patients_known:
         return
     first: dict[str, cases.Case] = {}

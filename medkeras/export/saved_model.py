@@ -14,7 +14,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from medkeras import errors
 from medkeras.data import decode, store
-from medkeras.explain import methods
+from medkeras.explain import ensemble
 from medkeras.preprocessing import canvas as canvas_layers
 
 SERVING, BYTES, EXPLAIN = "serving_default", "serve_bytes", "explain"
@@ -119,7 +119,7 @@ class _Endpoints:
         self._model = model
         self._task = task
         self._canvas = canvas
-        self._explain = methods.METHODS[method](model, task.explained)
+        self._explain = ensemble.explainer(method, model, task.explained)
         self._to_canvas = canvas_layers.Canvas(canvas.size, mode=canvas.mode, round_values=canvas.dtype != "float32")
 
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:

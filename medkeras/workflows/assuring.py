@@ -52,25 +52,89 @@ def assure(model: keras.Model, data: prepare.Prepared, *, task: Any, settings: c
     chosen, seen = settings.evaluation, _Probe(model, data, settings)
     held_out = seen.answers("validation")
     members = data.stores["validation"].cases
-    table, fitted = _calibrated(held_out[assurance.LOGITS], members, task, chosen)
+    table, fitted = calibrated(held_out[assurance.LOGITS], members, task, chosen)
+    return _attached(model, data, table=table, fitted=fitted, known=seen.known(held_out), task=task, chosen=chosen)
+
+
+def assure_from(
+    model: keras.Model,
+    data: prepare.Prepared,
+    *,
+    logits: np.ndarray,
+    members: Sequence[cases.Case],
+    task: Any,
+    settings: config.Config,
+) -> Assured:
+    """Does what `assure` does for a model without a validation split, from what others like it said of unseen cases.
+
+    What is familiar is fitted to one half of the training cases and counted against the other, which the network has
+    seen too: somewhat more new cases than the gate allows may seem unfamiliar.
+
+    Args:
+        model: Trained on all of the training split.
+        data: The prepared data; validation is empty.
+        logits: `[N, K]` of models trained as this one, each for cases that it has not seen.
+        members: Those cases.
+        task: Gives targets, and predictions as a table.
+        settings: Settings of the run.
+    """
+    chosen, seen = settings.evaluation, _Probe(model, data, settings)
+    table, fitted = calibrated(logits, members, task, chosen)
+    return _attached(model, data, table=table, fitted=fitted, known=seen.known(None), task=task, chosen=chosen)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Promises:
+    """What calibrated probabilities of unseen cases allow to promise.
+
+    Attributes:
+        sets: The prediction sets.
+        confidence: The least confidence that is answered.
+        points: The operating points.
+    """
+
+    sets: conformal.Conformal
+    confidence: float
+    points: Sequence[operating.OperatingPoint]
+
+    def to_json(self, chosen: config.EvaluationConfig) -> dict[str, Any]:
+        """Returns what the card says beside `calibration`."""
+        return {
+            "conformal": self.sets.to_json(),
+            "abstain": {"familiarity": chosen.gate, "confidence": self.confidence, "risk": chosen.risk},
+            "operating_points": [each.to_json() for each in self.points],
+        }
+
+
+def promises(table: predictions.Predictions, task: Any, chosen: config.EvaluationConfig) -> Promises:
+    """Fits prediction sets, refusal and operating points to calibrated probabilities of unseen cases."""
     sets = conformal.fit(
         table.probabilities,
-        task.targets(members),
+        np.asarray(table.target),
         alpha=chosen.alpha,
         kind=chosen.conformal,
         patients=table.patients,
         multilabel=task.multilabel,
     )
-    least = _least_confidence(table, chosen.risk)
-    complete = assurance.Assurance(fitted, sets.thresholds, seen.known(held_out), gate=chosen.gate, confidence=least)
+    return Promises(sets, _least_confidence(table, chosen.risk), operating.choose(table, chosen.operating_point))
+
+
+def _attached(
+    model: keras.Model,
+    data: prepare.Prepared,
+    *,
+    table: predictions.Predictions,
+    fitted: scaling.Scaling,
+    known: familiarity.Known,
+    task: Any,
+    chosen: config.EvaluationConfig,
+) -> Assured:
+    found = promises(table, task, chosen)
+    complete = assurance.Assurance(fitted, found.sets.thresholds, known, gate=chosen.gate, confidence=found.confidence)
+    calibration = {"calibration": fitted.to_json() | {"temperature": fitted.temperature}}
     return Assured(
         model=assurance.attach(model, complete, value_range=data.value_range),
-        fitted={
-            "calibration": fitted.to_json() | {"temperature": fitted.temperature},
-            "conformal": sets.to_json(),
-            "abstain": {"familiarity": chosen.gate, "confidence": least, "risk": chosen.risk},
-            "operating_points": [each.to_json() for each in operating.choose(table, chosen.operating_point)],
-        },
+        fitted=calibration | found.to_json(chosen),
     )
 
 
@@ -102,9 +166,12 @@ class _Probe:
             positions=chosen,
         )
 
-    def known(self, held_out: dict[str, np.ndarray]) -> familiarity.Known:
-        """Returns what is familiar, given the answers for validation."""
+    def known(self, held_out: dict[str, np.ndarray] | None) -> familiarity.Known:
+        """Returns what is familiar, given the answers for validation; without any, half of training stands for it."""
         training = self.answers("train", most=IMAGES)
+        if held_out is None:
+            held_out = {kind: values[1::2] for kind, values in training.items()}
+            training = {kind: values[::2] for kind, values in training.items()}
         turned = [self.answers("train", most=TURNED, turns=turns) for turns in self._foreign_turns()]
         parts = {kind: [each[kind] for each in turned] for kind in assurance.KINDS}
         return familiarity.fit(
@@ -122,7 +189,7 @@ class _Probe:
         return (1, 3) if augment.flips == "both" else (1, 2, 3)
 
 
-def _calibrated(
+def calibrated(
     logits: np.ndarray, members: Sequence[cases.Case], task: Any, chosen: config.EvaluationConfig
 ) -> tuple[predictions.Predictions, scaling.Scaling]:
     """Returns the table of validation with calibrated probabilities, and what calibrated them."""

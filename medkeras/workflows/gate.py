@@ -12,7 +12,7 @@ import numpy as np
 
 from medkeras import config, errors
 from medkeras.audit import copies, fingerprints, groups, near
-from medkeras.data import cases, order, pipeline, prepare, split
+from medkeras.data import cases, order, pipeline, prepare, split, store
 from medkeras.workflows import terminal
 
 NAME = "leakage.json"
@@ -62,17 +62,18 @@ class Leakage:
 
 
 def prepare_checked(
-    case_set: cases.CaseSet, settings: config.DataConfig, *, folder: pathlib.Path
+    case_set: cases.CaseSet, settings: config.DataConfig, *, folder: pathlib.Path, canvas: store.Canvas | None = None
 ) -> tuple[prepare.Prepared, Leakage]:
     """Prepares a data set and looks for copies in it.
 
     With `data.leakage` at `drop`, cases of training that have a copy in validation or test, and cases of validation
-    that have one in test, are left out, and the rest is prepared as though they had never been there.
+    that have one in test, are left out, and the rest is prepared as though they had never been there. What batches
+    look like follows from the data, or is the `canvas` given.
 
     Raises:
         UserError: The data cannot be prepared, or nothing is left of a split, or of a class in training.
     """
-    data = prepare.prepare(case_set, settings, folder=folder, track=terminal.track)
+    data = prepare.prepare(case_set, settings, canvas=canvas, folder=folder, track=terminal.track)
     patients = sum(problem.kind == "leakage" for problem in case_set.problems)
     found = dataclasses.replace(look(data), patients=patients)
     if settings.leakage != "drop":
@@ -82,7 +83,7 @@ def prepare_checked(
         del data
         left = case_set.replace_cases(kept)
         _refuse_lost(case_set, left)
-        data = prepare.prepare(left, settings, folder=folder, track=terminal.track)
+        data = prepare.prepare(left, settings, canvas=canvas, folder=folder, track=terminal.track)
     return data, dataclasses.replace(found, dropped=groups.by_split(gone))
 
 

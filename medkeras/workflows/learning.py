@@ -69,6 +69,7 @@ class Learner:
         settings: Settings of the run.
         augmenter: Changes training images.
         folder: Folder of the run: `history.csv`, `tensorboard/`, `checkpoints/`.
+        stops: Epochs of each stage when nothing validates; the learning rate falls as it would over all of them.
     """
 
     built: models.BuiltModel
@@ -77,14 +78,15 @@ class Learner:
     settings: config.Config
     augmenter: augment_layers.Augmenter
     folder: pathlib.Path
+    stops: tuple[int, ...] = ()
 
     def learn(self) -> list[dict[str, float]]:
         """Trains the model in place and returns the rows of `history.csv`."""
-        for stage in stages(self.settings.train, pretrained=self.built.weights.pretrained):
-            self._learn(stage)
+        for number, stage in enumerate(stages(self.settings.train, pretrained=self.built.weights.pretrained)):
+            self._learn(stage, self.stops[number] if self.stops else stage.epochs)
         return read_history(self.folder / HISTORY)
 
-    def _learn(self, stage: Stage) -> None:
+    def _learn(self, stage: Stage, epochs: int) -> None:
         model = self.built.model
         stores = self.data.stores
         augment: step_lib.Augment | None = self._augment if self.augmenter.steps else None
@@ -92,11 +94,11 @@ class Learner:
             transfer.freeze(model, unfreeze=stage.unfreeze)
             if self._frozen_part_is_fixed(stage):
                 prefix, model = transfer.split(model, unfreeze=stage.unfreeze)
-                stores = {split: self._features(prefix, split) for split in ("train", "validation")}
+                stores = {split: self._features(prefix, split) for split in self._learning_splits()}
                 augment = None
         loop.fit(
             model,
-            self._plan(stage, stores, augment),
+            self._plan(stage, stores, augment, epochs=epochs),
             task=self.task,
             optimizer=optimizers.make_optimizer(stage.settings, steps=stage.epochs * self._steps()),
             callbacks=self._callbacks(stage),
@@ -116,28 +118,37 @@ class Learner:
         blocks = len(transfer.block_outputs(self.built.model))
         return stage.unfreeze == 0 or (not self.augmenter.steps and 0 < (stage.unfreeze or 0) < blocks)
 
-    def _plan(self, stage: Stage, stores: dict[str, store.Store], augment: step_lib.Augment | None) -> loop.Plan:
+    def _learning_splits(self) -> tuple[str, ...]:
+        return ("train",) if self.stops else ("train", "validation")
+
+    def _plan(
+        self, stage: Stage, stores: dict[str, store.Store], augment: step_lib.Augment | None, *, epochs: int
+    ) -> loop.Plan:
         size = self.settings.train.batch_size
         training = pipeline.training_dataset(
             stores["train"],
             self._targets("train"),
             batch_size=size,
             seed=self.settings.seed,
-            epochs=stage.last_epoch,
+            epochs=stage.first_epoch + epochs,
             first_epoch=stage.first_epoch,
         )
+        validation = None
+        if not self.stops:
+            targets = self._targets("validation")
+            validation = pipeline.evaluation_dataset(stores["validation"], targets, batch_size=size)
         return loop.Plan(
             batches=training,
             steps_per_epoch=self._steps(),
-            epochs=stage.last_epoch,
-            validation=pipeline.evaluation_dataset(stores["validation"], self._targets("validation"), batch_size=size),
+            epochs=stage.first_epoch + epochs,
+            validation=validation,
             initial_epoch=stage.first_epoch,
             augment=augment,
         )
 
     def _callbacks(self, stage: Stage) -> Sequence[keras.callbacks.Callback]:
         return (
-            callbacks.BestWeights(patience=stage.settings.patience),
+            *(() if self.stops else (callbacks.BestWeights(patience=stage.settings.patience),)),
             callbacks.HistoryCSV(self.folder / HISTORY),
             callbacks.TensorBoardScalars(self.folder / "tensorboard"),
             progress.Progress(terminal.CONSOLE),
@@ -165,6 +176,13 @@ class Learner:
 
     def _steps(self) -> int:
         return order.steps_per_epoch(len(self.data.stores["train"].cases), self.settings.train.batch_size)
+
+
+def best(history: Sequence[dict[str, float]], stage: Stage) -> tuple[int, float]:
+    """Returns how many epochs of a stage led to its best weights, and their validation loss."""
+    rows = [row for row in history if stage.first_epoch <= row["epoch"] < stage.last_epoch]
+    found = min(rows, key=lambda row: row["val_loss"])
+    return int(found["epoch"]) - stage.first_epoch + 1, found["val_loss"]
 
 
 def read_history(path: pathlib.Path) -> list[dict[str, float]]:

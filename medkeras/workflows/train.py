@@ -66,17 +66,27 @@ def train(
     base = pathlib.Path(output, name)
     version = _claim_version(base, pathlib.Path(workdir, name))
     run = pathlib.Path(workdir, name, str(version))
-    _begin_run(run, settings, data)
+    begin_run(run, settings, data)
     gate.report(leakage, run)
     with failing.naming_files(data):
-        trained = _learn(settings, data, run, leakage)
+        trained = learn(settings, data, run, leakage)
         with versions.new_version(base, version) as folder:
-            metrics = _publish(trained, folder, name=name, version=version)
+            metrics = publish(trained, folder, name=name, version=version)
     return Published(folder=base / str(version), run=run, metrics=metrics)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Trained:
+class Trained:
+    """A training that has ended, before its model is exported.
+
+    Attributes:
+        settings: Settings of the run, the network chosen.
+        data: The prepared data.
+        learner: Holds the trained model and its task.
+        history: Rows of `history.csv`.
+        leakage: The copies among the data.
+    """
+
     settings: config.Config
     data: prepare.Prepared
     learner: learning.Learner
@@ -94,7 +104,8 @@ def _claim_version(base: pathlib.Path, runs: pathlib.Path) -> int:
             return version
 
 
-def _begin_run(run: pathlib.Path, settings: config.Config, data: prepare.Prepared) -> None:
+def begin_run(run: pathlib.Path, settings: config.Config, data: prepare.Prepared) -> None:
+    """Leaves settings and split in the folder of a run, and tells what is about to be learnt."""
     (run / "config.json").write_text(json.dumps(settings.flat(), indent=2) + "\n", encoding="utf-8")
     split.write_csv(data.case_set, run / "split.csv")
     for note in data.case_set.notes:
@@ -108,18 +119,39 @@ def _begin_run(run: pathlib.Path, settings: config.Config, data: prepare.Prepare
         terminal.say(f"  {name:<11}{', '.join(f'{label} {number}' for label, number in sorted(count.items()))}")
 
 
-def _learn(settings: config.Config, data: prepare.Prepared, run: pathlib.Path, leakage: gate.Leakage) -> _Trained:
+def learn(
+    settings: config.Config,
+    data: prepare.Prepared,
+    run: pathlib.Path,
+    leakage: gate.Leakage,
+    *,
+    stops: tuple[int, ...] = (),
+) -> Trained:
+    """Trains a network.
+
+    Args:
+        settings: All settings, `model.name` the name of a network.
+        data: The prepared data.
+        run: Folder of the run, which exists.
+        leakage: The copies among the data.
+        stops: Epochs of each stage when there is no validation split to choose the best one by.
+    """
     task = classification.for_training(data.case_set, settings.train)
     augmenter = preprocessor.augmenter_for(settings.augment, value_range=data.value_range)
     with strategy.make_strategy(settings.train.strategy).scope():
         built = building.build(settings, data, task)
         terminal.say(f"{built.model.name}: {built.model.count_params():,} parameters. {built.weights.sentence}")
-        learner = learning.Learner(built, data, task, settings, augmenter, run)
+        learner = learning.Learner(built, data, task, settings, augmenter, run, stops)
         history = learner.learn()
-    return _Trained(settings, data, learner, history, leakage)
+    return Trained(settings, data, learner, history, leakage)
 
 
-def _publish(trained: _Trained, folder: pathlib.Path, *, name: str, version: int) -> Mapping[str, Any]:
+def publish(trained: Trained, folder: pathlib.Path, *, name: str, version: int) -> Mapping[str, Any]:
+    """Makes a training's model honest, exports it, evaluates the export on the test split and describes it.
+
+    Returns:
+        What `metrics.json` holds.
+    """
     learner, data, settings = trained.learner, trained.data, trained.settings
     assured = assuring.assure(learner.built.model, data, task=learner.task, settings=settings)
     method = methods.choose(settings.explain.method, assured.model)
