@@ -140,6 +140,7 @@ def refusal(report: content.Report) -> content.Section:
     least = float(fitted.get("confidence") or 0.0)
     answered = float((table.confidence >= np.float32(least)).mean()) if 0 < least <= _NEVER else None
     line = " Dashed: what its threshold answers." if answered is not None else ""
+    line += " Wrong is a case with any label wrong." if table.multilabel else ""
     drawn = markup.drawing(
         trust_figures.risk_coverage(curve, answered),
         title="Risk and coverage",
@@ -193,11 +194,12 @@ def gate(report: content.Report) -> content.Section | None:
     )
     parts = []
     if table.familiarity is not None:
+        level = faults.gate_level(report)
         parts.append(
             markup.drawing(
-                trust_figures.familiarity(table.familiarity, report.correct, faults.gate_level(report)),
+                trust_figures.familiarity(table.familiarity, report.correct, level),
                 title="Familiarity of the test images",
-                caption="Images left of the dashed line are refused.",
+                caption="" if level is None else "Images left of the dashed line are refused.",
             )
         )
     if found:

@@ -20,8 +20,6 @@ _UNNAMED = (
 
 def render(report: content.Report) -> str:
     """Returns title, summary, the first numbers and the warnings."""
-    origin = content.source(report)
-    eyebrow = "Evaluation report" + (f" · {markup.text(origin)}" if origin else "")
     sentences = "".join(f"<li>{markup.text(sentence)}</li>" for sentence in summary(report))
     limit = f'<p class="muted">{markup.text(report.limits[0])}</p>' if report.limits else ""
     known = markup.note(
@@ -29,7 +27,7 @@ def render(report: content.Report) -> str:
         [*report.notes, *promises(report), *automatic_notes(report.metrics, report.predictions)],
     )
     return (
-        f'<p class="eyebrow">{eyebrow}</p><h1>{markup.text(report.title)}</h1>'
+        f'<p class="eyebrow">Evaluation report</p><h1>{markup.text(report.title)}</h1>'
         f'<p class="lead">{markup.text(verdict(report))}</p><ul class="summary">{sentences}</ul>{limit}'
         f'<div class="headline">{_cards(report)}</div>{known}'
     )
@@ -53,7 +51,14 @@ def verdict(report: content.Report) -> str:
 
 def summary(report: content.Report) -> list[str]:
     """Returns what a doctor must know, a sentence each."""
-    return [*_calls(report), *_by_class(report), *_refusals(report), *_probabilities(report), *_groups(report)]
+    return [
+        *_calls(report),
+        *_by_class(report),
+        *_refusals(report),
+        *_strangers(report),
+        *_probabilities(report),
+        *_groups(report),
+    ]
 
 
 def promises(report: content.Report) -> list[str]:
@@ -168,12 +173,24 @@ def _refusals(report: content.Report) -> Iterator[str]:
     yield f"{sentence}."
 
 
+def _strangers(report: content.Report) -> Iterator[str]:
+    """Yields how many foreign images were refused, of the kind that got past most often."""
+    found = report.metrics.get("input_gate")
+    if found and found["flagged"]:
+        worst = min(found["flagged"], key=lambda name: found["flagged"][name])
+        proper, least = (content.percent(x) for x in (found["false_alarm_rate"], found["flagged"][worst]))
+        yield (
+            f"It refused {proper} of the test images, and of every kind of image that it should not judge at least "
+            f"{least} (fewest: {worst.replace('_', ' ')})."
+        )
+
+
 def _probabilities(report: content.Report) -> Iterator[str]:
     found = report.metrics.get("calibration")
     if found:
         yield (
-            f"The probabilities it states are off by {100 * found['ece']:.1f} percentage points on average, of which "
-            f"chance alone explains {100 * max(0.0, found['ece'] - found['ece_debiased']):.1f}."
+            f"The probabilities it states are off by {100 * found['ece']:.1f} percentage points on average; by "
+            f"{100 * found['ece_debiased']:.1f} once most of what chance adds is taken away."
         )
 
 
