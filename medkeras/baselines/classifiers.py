@@ -21,6 +21,8 @@ FOLDS = 3
 COMPONENTS = 128
 """Principal components that an SVM sees, at most."""
 TREES = 300
+BINS = 63
+"""Bins of a feature that boosting looks for cuts between: on 1,400 features a quarter of the time that 255 take."""
 
 Setting = Mapping[str, float]
 Track = Callable[[Iterable, int, str], Iterable]
@@ -65,6 +67,7 @@ def _random_forest(setting: Setting, *, shape: tuple[int, int], seed: int, balan
 def _gradient_boosting(setting: Setting, *, shape: tuple[int, int], seed: int, balanced: bool) -> Any:
     return ensemble.HistGradientBoostingClassifier(
         max_leaf_nodes=int(setting["max_leaf_nodes"]),
+        max_bins=BINS,
         early_stopping=False,
         random_state=seed,
         class_weight=_weights(balanced),
@@ -83,7 +86,7 @@ METHODS: Mapping[str, Method] = types.MappingProxyType(
         "svm": Method("SVM (RBF)", tuple({"C": c} for c in (0.3, 1.0, 3.0, 10.0)), _svm, linked=True),
         "random_forest": Method("Random forest", tuple({"min_samples_leaf": n} for n in (1, 3)), _random_forest),
         "gradient_boosting": Method(
-            "Gradient boosting", tuple({"max_leaf_nodes": n} for n in (7, 31)), _gradient_boosting
+            "Gradient boosting", tuple({"max_leaf_nodes": n} for n in (7, 15)), _gradient_boosting
         ),
     }
 )
