@@ -62,6 +62,31 @@ def test_precision_recall_steps_enclose_the_average_precision(make_table):
         assert line.get_drawstyle() == "steps-pre"
 
 
+def test_precision_begins_where_something_is_found(make_table):
+    """The surest case is wrong: no line falls to precision 0 at recall 0, nor along any other recall."""
+    target = np.eye(2, dtype=np.int8)[[0, 1, 0, 1, 1, 0]]
+    score = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    table = make_table(6, 2, target=target, probabilities=np.stack([1 - score, score], axis=1))
+    recall, precision = figures.precision_recall_curves(table, target).axes[0].lines[0].get_data()
+    assert recall == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert precision == pytest.approx([1 / 2, 1 / 2, 1 / 2, 3 / 5])
+
+
+def test_operating_points_are_rings_on_their_curve(make_table):
+    table = make_table(300, 3)
+    found, cleared = 0.7, 0.8
+    ax = figures.roc_curves(table, table.target, {"b": (found, cleared)}).axes[0]
+    (ring,) = (line for line in ax.lines if line.get_marker() == "o")
+    assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (pytest.approx(1 - cleared), found)
+    assert ring.get_markeredgecolor() == ax.lines[1].get_color()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_epochs_are_counted_from_one(first):
+    history = [{"epoch": first + i, "loss": 1.0} for i in range(3)]
+    assert figures.training_curves(history).axes[0].lines[0].get_xdata().tolist() == [1, 2, 3]
+
+
 def test_two_classes_draw_one_curve_and_many_classes_ten(make_table):
     two, many = make_table(100, 2), make_table(400, 12)
     assert len(figures.precision_recall_curves(two, two.target).axes[0].lines) == 1
