@@ -19,7 +19,7 @@ from medkeras.export import versions
 from medkeras.models import table
 from medkeras.tasks import classification
 from medkeras.training import strategy
-from medkeras.workflows import building, ensembling, folding, gate, learning_curves, terminal
+from medkeras.workflows import building, ensembling, folding, gate, learning_curves, strangers, terminal
 
 JSON, HTML, OUT_OF_FOLD = "crossval.json", "crossval.html", "oof_predictions.csv"
 _MERGED = (
@@ -83,6 +83,7 @@ def crossval(
     shares = learning_curves.shares(settings.crossval.sizes)
     building.check(settings)
     operating.check_rule(settings.evaluation.operating_point)
+    strangers.check(settings.evaluation.foreign)
     for place in (output, workdir):
         versions.require_writable(place)
     folder = pathlib.Path(output)

@@ -11,7 +11,7 @@ from typing import Any
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes
 from medkeras.export import card, versions
-from medkeras.workflows import failing, fitting, opening, publishing, seen, terminal
+from medkeras.workflows import failing, fitting, opening, publishing, seen, strangers, terminal
 
 UNKNOWN = (
     f"This model keeps no {seen.NAME}, by which pictures of its training are known again: where cases of these data "
@@ -53,6 +53,7 @@ def evaluate(
     Raises:
         UserError: The model or the data cannot be used, or do not fit each other, or the model has seen every case.
     """
+    strangers.check(settings.evaluation.foreign)
     opened = opening.open_model(model)
     case_set = _fitting(_read(opened, settings, key), opened)
     folder = pathlib.Path(

@@ -19,6 +19,21 @@ from medkeras.workflows import questions, terminal
 
 IMAGES = 100
 """Images of each foreign family, at most."""
+_SMALL, _BYTE = 16.0, 255.0
+
+
+def check(folders: str) -> None:
+    """Refuses what `evaluation.foreign` cannot mean, before a training rather than after it.
+
+    Raises:
+        DataError: What it names is no folder, or one without images.
+    """
+    for path in _named(folders).values():
+        if not path.is_dir():
+            raise errors.DataError(
+                f"evaluation.foreign names folders of images, separated by commas. Received: {errors.printable(path)!r}"
+            )
+        questions.expand([path], config.DataConfig())
 
 
 def measure(
@@ -71,7 +86,8 @@ def _inverted(images: np.ndarray) -> np.ndarray:
 
 def _wrong_scale(images: np.ndarray) -> np.ndarray:
     low, high = float(images.min()), float(images.max())
-    return (images - low) / max(high - low, 1.0)
+    scaled = (images - low) / ((high - low) or 1.0)
+    return scaled if high - low > _SMALL else scaled * _BYTE
 
 
 def _rotated(images: np.ndarray) -> np.ndarray:
@@ -81,7 +97,8 @@ def _rotated(images: np.ndarray) -> np.ndarray:
 FAMILIES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = MappingProxyType(
     {"noise": _noise, "inverted": _inverted, "wrong_scale": _wrong_scale, "rotated": _rotated}
 )
-"""What is made of test images: uniform noise, inverted values, values brought to 0…1, a quarter turn."""
+"""What is made of test images: uniform noise, inverted values, values brought to 0…1 (to 0…255 where they are about
+as small themselves), a quarter turn."""
 
 
 def _made(served: saved_model.Served, images: store.Store) -> Iterator[tuple[str, np.ndarray]]:
@@ -98,10 +115,14 @@ def _familiarity(served: saved_model.Served, images: np.ndarray) -> np.ndarray:
 
 
 def _found(served: saved_model.Served, folders: str) -> dict[str, np.ndarray]:
+    return {name: _of_folder(served, path) for name, path in _named(folders).items()}
+
+
+def _named(folders: str) -> dict[str, pathlib.Path]:
+    """Returns the folders by their last names; by their whole paths where that is another family's too."""
     paths = [pathlib.Path(text.strip()) for text in folders.split(",") if text.strip()]
-    last = [path.name for path in paths]
-    names = [path.name if last.count(path.name) == 1 else errors.printable(path) for path in paths]
-    return {name: _of_folder(served, path) for name, path in zip(names, paths, strict=True)}
+    taken = [*FAMILIES, *(path.name for path in paths)]
+    return {errors.printable(path.name if path.name and taken.count(path.name) == 1 else path): path for path in paths}
 
 
 def _of_folder(served: saved_model.Served, folder: pathlib.Path) -> np.ndarray:

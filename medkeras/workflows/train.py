@@ -18,7 +18,18 @@ from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
 from medkeras.training import strategy
-from medkeras.workflows import assuring, building, explaining, failing, gate, learning, publishing, seen, terminal
+from medkeras.workflows import (
+    assuring,
+    building,
+    explaining,
+    failing,
+    gate,
+    learning,
+    publishing,
+    seen,
+    strangers,
+    terminal,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +67,7 @@ def train(
     """
     building.check(settings)
     operating.check_rule(settings.evaluation.operating_point)
+    strangers.check(settings.evaluation.foreign)
     versions.require_writable(output)
     versions.require_writable(workdir)
     strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
