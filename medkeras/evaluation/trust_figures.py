@@ -57,18 +57,18 @@ def familiarity(values: np.ndarray, correct: np.ndarray, level: float | None) ->
     return figure
 
 
-def gaps(column: str, groups: Sequence[Mapping[str, Any]], metrics: Mapping[str, str]) -> mpl_figure.Figure:
+def gaps(groups: Sequence[Mapping[str, Any]], metrics: Mapping[str, str], *, number: int = 0) -> mpl_figure.Figure:
     """Draws how far each group of a column lies from all other cases, a panel a metric.
 
     Args:
-        column: Name of the column; it tells the figure from others.
         groups: What `subgroups.evaluate` holds under `groups`; those without a gap leave their row empty.
         metrics: Names of the gaps to draw, and what the panels are called.
+        number: Tells the figure from those of other columns.
     """
     names = [figures.shortened(group["name"], 26) for group in groups]
     left = 0.3 + 0.075 * max(map(len, names))
     width, height = min(3.0, (10.2 - left) / len(metrics) - 0.25), _ROW * len(groups)
-    figure = figures.blank(f"gaps-{column}", left + (width + 0.25) * len(metrics), height + 0.85)
+    figure = figures.blank(f"gaps-{number}", left + (width + 0.25) * len(metrics), height + 0.85)
     widest = _reach(groups, metrics)
     for place, (metric, title) in enumerate(metrics.items()):
         ax = figures.axes(figure, left=left + place * (width + 0.25), bottom=0.5, width=width, height=height)

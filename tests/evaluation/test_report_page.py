@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from medkeras.evaluation import classification, intervals, operating, report, stylesheet
-from medkeras.evaluation.page import answers, checklists, content, measures, opening
+from medkeras.evaluation.page import answers, checklists, content, explained, measures, opening
+from medkeras.evaluation.page import groups as grouping
 
 LIMIT = "It is not a medical device."
 NEW_KEYS = ("calibration", "operating_points", "subgroups", "conformal", "prevalence")
@@ -88,6 +89,7 @@ def rich(make_table):
         "task": {"classes": ["well", "ill"], "multilabel": False, "outputs": ["probabilities", "abstain"]},
         "input": {"height": 96, "width": 90, "channels": 1, "units": "Hounsfield units (HU)"},
         "training": {"source": "folder:scans"},
+        "leakage": {"exact": {"groups": 26, "cases": 54, "across_splits": 8, "conflicting_labels": 3}},
         "fitted": {
             "calibration": {"method": "platt"},
             "conformal": {"kind": "marginal", "alpha": 0.1},
@@ -163,13 +165,35 @@ def test_what_is_no_device_is_said_once(page):
         ("subgroups", ("By sex", "By site", "fewer than 10 patients")),
         ("explanations", ("0.350 (0.500)", "25.0% (2.0%)", "75.0% of 7 images", "0.071")),
         ("mistakes", ("unfamiliar", "declined to answer", "set: ")),
-        ("data-check", ("identical pictures",)),
+        ("data-check", ("identical pictures", "Identical pictures 26 54 8 3")),
         ("model", ("2026-01-02 03:04:05", "keras 3.15.1", "Hounsfield units (HU)", answers.AUTHORS)),
     ],
 )
 def test_each_section_says_its_numbers(page, section, words):
     for expected in words:
         assert expected in page.said(section)
+
+
+def test_names_of_columns_and_groups_are_text(rich):
+    groups = copy.deepcopy(rich.metrics["subgroups"]["sex"])
+    groups["groups"][0]["name"] = '"><img src=x onerror=y>'
+    shown = dataclasses.replace(rich, metrics=rich.metrics | {"subgroups": {'"><script>alert(1)</script>': groups}})
+    body = grouping.subgroups(shown).body
+    assert "<script" not in body
+    assert "<img" not in body
+    assert "By &quot;&gt;&lt;script&gt;" in body
+
+
+@pytest.mark.parametrize(
+    ("changes", "failures"),
+    [({}, 0), ({"deletion_area": 0.5}, 1), ({"deletion_area": 0.6, "insertion_area": 0.5}, 2)],
+)
+def test_heatmaps_no_better_than_chance_are_said_to_be(rich, changes, failures):
+    found = copy.deepcopy(rich.metrics["explanations"])
+    found["curves"] |= changes
+    assert len(explained.failed(found)) == failures
+    found["inside"]["share"] = found["inside"]["chance"]
+    assert len(explained.failed(found)) == failures + 1
 
 
 def test_only_the_refused_mistake_is_marked(page):

@@ -37,7 +37,7 @@ def test_familiarity_counts_each_group_as_a_whole(level, labels):
 
 
 def test_gaps_that_leave_out_zero_have_another_colour():
-    figure = trust_figures.gaps("sex", GROUPS, {"accuracy": "Accuracy", "auroc_macro": "AUROC"})
+    figure = trust_figures.gaps(GROUPS, {"accuracy": "Accuracy", "auroc_macro": "AUROC"})
     accuracy, auroc = figure.axes
     points = [line for line in accuracy.lines if line.get_marker() == "o"]
     assert [float(line.get_xdata()[0]) for line in points] == [-0.2, 0.2]

@@ -7,13 +7,14 @@ from medkeras.evaluation.page import content, opening
 
 def network(report: content.Report) -> str:
     """Says what kind of model it is."""
-    return str(report.model_facts.get("Network") or "")
+    known = report.model_facts.get("Network")
+    return f"A neural network: {known}" if known else ""
 
 
 def architecture(report: content.Report) -> str:
     """Says network, input and outputs."""
     if not report.card:
-        return network(report)
+        return network(report) and f"{network(report)}."
     given = report.card["input"]
     outputs = ", ".join(report.card["task"].get("outputs", ("probabilities",)))
     return (

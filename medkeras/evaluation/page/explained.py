@@ -33,8 +33,21 @@ def explanations(report: content.Report) -> content.Section | None:
         "Can its heatmaps be believed?",
         '<p class="muted">A heatmap can be wrong without looking wrong. Of good ones the answer falls soon as the '
         "hottest places vanish, and comes soon as they appear; and little is left of the map once the weights are "
-        f'shuffled.</p><div class="pair">{drawn}<div class="card"><h3>Checks</h3>{markup.facts(facts)}</div></div>',
+        f"shuffled.</p>{markup.note('These heatmaps failed a check', failed(found))}"
+        f'<div class="pair">{drawn}<div class="card"><h3>Checks</h3>{markup.facts(facts)}</div></div>',
     )
+
+
+def failed(found: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence for each check that heatmaps fail which say nothing."""
+    curves, inside, sentences = found["curves"], found.get("inside"), []
+    if curves["deletion_area"] >= curves["random_deletion_area"]:
+        sentences.append("The answer falls no sooner as the hottest places vanish than as random ones do.")
+    if curves["insertion_area"] <= curves["random_insertion_area"]:
+        sentences.append("The answer comes no sooner as the hottest places appear than as random ones do.")
+    if inside and inside["share"] is not None and inside["share"] <= inside["chance"]:
+        sentences.append("The heat lies within the lesion no more than chance would have it.")
+    return sentences
 
 
 def _against(curves: Mapping[str, Any], name: str) -> str:

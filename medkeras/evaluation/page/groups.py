@@ -24,7 +24,7 @@ def subgroups(report: content.Report) -> content.Section | None:
     found = report.metrics.get("subgroups") or {}
     if not found:
         return None
-    parts = "".join(_column(column, each["groups"]) for column, each in found.items())
+    parts = "".join(_column(number, column, each["groups"]) for number, (column, each) in enumerate(found.items()))
     return content.Section(
         "subgroups",
         "Does it serve everyone alike?",
@@ -34,7 +34,7 @@ def subgroups(report: content.Report) -> content.Section | None:
     )
 
 
-def _column(column: str, groups: list[Mapping[str, Any]]) -> str:
+def _column(number: int, column: str, groups: list[Mapping[str, Any]]) -> str:
     shown = [name for name in _NAMES if any(name in group["metrics"] for group in groups)]
     rows = [
         [
@@ -49,7 +49,7 @@ def _column(column: str, groups: list[Mapping[str, Any]]) -> str:
     table = markup.table(header, rows, numeric=range(1, len(header)), label=f"Groups by {column}")
     silent = "".join(f"<li>{sentence}</li>" for sentence in _suppressed(groups))
     reasons = f'<p class="muted">Not judged, or not fully:</p><ul class="muted">{silent}</ul>' if silent else ""
-    return f'<div class="card"><h3>By {markup.text(column)}</h3>{table}{reasons}</div>{_forest(column, groups)}'
+    return f'<div class="card"><h3>By {markup.text(column)}</h3>{table}{reasons}</div>{_forest(number, column, groups)}'
 
 
 def _suppressed(groups: list[Mapping[str, Any]]) -> Iterator[str]:
@@ -58,14 +58,14 @@ def _suppressed(groups: list[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{markup.text(group['name'])}: {markup.text(group['suppressed'])}"
 
 
-def _forest(column: str, groups: list[Mapping[str, Any]]) -> str:
+def _forest(number: int, column: str, groups: list[Mapping[str, Any]]) -> str:
     known = {name for group in groups for name in group["gaps"]}
     names = _DRAWN_OF_TWO if "sensitivity" in known else _DRAWN
     drawn = {name: _NAMES[name] for name in names if name in known}
     if not drawn:
         return ""
     return markup.drawing(
-        trust_figures.gaps(column, groups, drawn),
+        trust_figures.gaps(groups, drawn, number=number),
         title=f"Gaps by {markup.text(column)}",
         caption="Group less all other cases, with 95% intervals. Orange: the interval leaves out 0.",
     )

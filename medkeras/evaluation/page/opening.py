@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from medkeras.evaluation import intervals, markup
+from medkeras.evaluation import predictions as tables
 from medkeras.evaluation.page import content, measures
 
 _STRONG_FOR, _STRONG_AGAINST = 10.0, 0.1
@@ -69,7 +70,7 @@ def promises(report: content.Report) -> list[str]:
     return sentences
 
 
-def automatic_notes(metrics: Mapping[str, Any], predictions: Any) -> list[str]:
+def automatic_notes(metrics: Mapping[str, Any], predictions: tables.Predictions) -> list[str]:
     """Returns the warnings that follow from the numbers themselves."""
     notes = [] if predictions.patient_id != predictions.case_id else [_UNNAMED]
     undefined = [sentence for sentence in metrics["undefined"] if not measures.is_ratio(sentence)]

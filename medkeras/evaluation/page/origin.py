@@ -50,7 +50,21 @@ def data_check(report: content.Report) -> content.Section | None:
     body = markup.note("Copies and patients", report.data_check) or (
         '<div class="card"><p>No copies of a picture were found in two splits, and no patient in two.</p></div>'
     )
-    return content.Section("data-check", "Data check", body)
+    return content.Section("data-check", "Data check", body + _copies(report.card.get("leakage") or {}))
+
+
+def _copies(leakage: Mapping[str, Any]) -> str:
+    """Returns how many copies the data hold that the model was trained on."""
+    rows = [
+        [title, *(f"{leakage[kind][name]:,}" for name in ("groups", "cases", "across_splits", "conflicting_labels"))]
+        for kind, title in (("exact", "Identical pictures"), ("near", "Near copies"))
+        if leakage.get(kind)
+    ]
+    if not rows:
+        return ""
+    header = ("In the data of training", "Groups", "Images", "Groups in two splits", "Groups with two labels")
+    table = markup.table(header, rows, numeric=range(1, 5), label="Copies in the data of training")
+    return f'<div class="stack"><div class="card">{table}</div></div>'
 
 
 def model(report: content.Report) -> content.Section | None:
@@ -101,10 +115,16 @@ def _promises(report: content.Report) -> str:
     abstain = fitted.get("abstain") or {}
     if abstain:
         facts["Refuses below a familiarity of"] = f"{abstain['familiarity']:g}"
-        facts["Refuses below a confidence of"] = f"{abstain['confidence']:g}" if abstain["confidence"] else "never"
+        facts["Refuses below a confidence of"] = _least(abstain["confidence"])
     for point in fitted.get("operating_points", ())[:5]:
         facts[f"Threshold of {point['class']}"] = f"{point['threshold']:.3f}"
     return f'<div class="card"><h3>Fitted on the validation split</h3>{markup.facts(facts)}</div>'
+
+
+def _least(confidence: float) -> str:
+    if confidence > 1:
+        return "any: no threshold kept the risk"
+    return f"{confidence:g}" if confidence else "none is asked for"
 
 
 def limits(report: content.Report) -> content.Section | None:
