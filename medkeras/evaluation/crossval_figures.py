@@ -23,11 +23,12 @@ def folds(
         pooled: Metrics of all answers out of fold.
         shown: Metrics and what they are called.
     """
-    height = 0.5 * len(shown)
+    names = list(shown)[::-1]
+    height = 0.5 * len(names)
     figure = mpl_figure.Figure(figsize=(7.6, height + 0.75))
     figure.set_label("crossval-folds")
     ax = figures.axes(figure, left=_PANEL, bottom=0.55, width=5.9, height=height)
-    for place, name in enumerate(reversed(shown)):
+    for place, name in enumerate(names):
         entry = pooled[name]
         if entry["low"] is not None:
             ax.fill_betweenx(
@@ -39,8 +40,8 @@ def folds(
         heights = [place + _JITTER * ((number + 0.5) / len(values) - 0.5) for number in range(len(values))]
         known = [(value, at) for value, at in zip(values, heights, strict=True) if value is not None]
         ax.plot([value for value, _ in known], [at for _, at in known], "o", color=figures.SERIES[1], ms=4.5)
-    ax.set_yticks(range(len(shown)), list(reversed(shown.values())))
-    ax.set(ylim=(-0.6, len(shown) - 0.4), xlabel="Value on the patients held out")
+    ax.set_yticks(range(len(names)), [shown[name] for name in names])
+    ax.set(ylim=(-0.6, len(names) - 0.4), xlabel="Value on the patients held out")
     ax.grid(False, axis="y")
     return figure
 
