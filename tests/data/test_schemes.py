@@ -39,6 +39,21 @@ def table(path: pathlib.Path, header: str, *rows: str) -> str:
     return f"csv:{path}"
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_tables_of_spreadsheets_are_read_whatever_parts_their_cells(separator, mark, tmp_path) -> None:
+    rows = [
+        ("path", "label", "patient_id", "note; two"),
+        ("a.png", "x; or, y", "p1", "1,5"),
+        ("b.png", "z", "p2", ""),
+    ]
+    with open(tmp_path / "cases.csv", "w", newline="", encoding="utf-8") as file:
+        file.write(mark)
+        csv.writer(file, delimiter=separator).writerows(rows)
+    found = table_module.load(str(tmp_path / "cases.csv"), config.DataConfig(metadata="note; two"))
+    assert [(case.label, case.patient_id) for case in found.cases] == [("x; or, y", "p1"), ("z", "p2")]
+
+
 @pytest.mark.parametrize(("training", "testing"), [("Training", "Testing"), ("train", "test"), ("TRAIN", "Test")])
 def test_folder_keeps_the_splits_it_finds(tmp_path, training, testing) -> None:
     found = load(tree(tmp_path, f"{training}/b", f"{training}/a", f"{testing}/b", f"{testing}/a"))

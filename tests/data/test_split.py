@@ -45,6 +45,21 @@ def test_carving_is_by_patient_stratified_and_seeded() -> None:
     assert [case.case_id for case in done.cases] == [f"c{i}" for i in range(1000)]
 
 
+def test_a_class_of_one_patient_stays_in_training_and_is_told() -> None:
+    rows = [(f"p{i}", "ab"[i % 2], "") for i in range(40)] + [("alone", "odd", "")] * 3
+    done = carve(make(rows))
+    assert [case.split for case in done.cases if case.label == "odd"] == ["train"] * 3
+    for name in ("validation", "test"):
+        assert f"The {name} split holds no case of odd: nothing is measured on that class." in done.notes
+    assert cases.counts(done.cases)["test"] == {"a": 4, "b": 4}
+
+
+def test_a_split_without_room_for_a_patient_of_every_other_class_is_refused() -> None:
+    rows = [(f"p{i}", "abcde"[i % 5], "") for i in range(20)] + [("alone", "odd", "")]
+    with pytest.raises(errors.DataError, match=r"needs a patient of every class.*21 patients, 6 classes"):
+        carve(make(rows))
+
+
 def shuffled(case_set: cases.CaseSet, seed: int) -> cases.CaseSet:
     order = np.random.default_rng(seed).permutation(len(case_set.cases)).tolist()
     return case_set.replace_cases(case_set.cases[row] for row in order)
