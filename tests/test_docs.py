@@ -6,9 +6,11 @@ import ast
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -180,3 +182,16 @@ def test_json_in_the_pages_is_json() -> None:
     for page in PAGES:
         for block in re.findall(r"^```json\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
             json.loads(block)
+
+
+def test_the_example_of_the_training_page_runs_and_learns(tmp_path) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", read("docs/training.md"), re.M | re.S)
+    # In a process of its own, for it makes every later operation deterministic.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    accuracies = json.loads(done.stdout.splitlines()[-1])
+    assert len(accuracies) == 5
+    assert accuracies[-1] > 0.9
