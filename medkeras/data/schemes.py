@@ -131,7 +131,9 @@ def pseudonymised(case_set: cases.CaseSet, key: bytes) -> cases.CaseSet:
 def _read(settings: config.DataConfig, seed: int) -> cases.CaseSet:
     scheme, _, place = settings.source.partition(":")
     if scheme == "phantom":
-        return _with_metadata(phantom.load(seed=seed), table.metadata_names(settings))
+        # Nobody real is told apart by them, so the phantom's sex and age need not be asked for.
+        names = table.metadata_names(settings)
+        return _with_metadata(phantom.load(seed=seed), names) if names else phantom.load(seed=seed)
     if scheme not in (*FLAT, *DETAILED) and os.path.exists(settings.source):
         kind = "folder" if os.path.isdir(settings.source) else "csv"
         raise errors.ConfigError(
