@@ -62,8 +62,8 @@ def curve(found: Mapping[str, Any]) -> mpl_figure.Figure:
         ax.fill_between(
             n, [each["low"] for each in law], [each["high"] for each in law], color=figures.SERIES[0], alpha=0.15, lw=0
         )
-        for style, within in (("-", True), ("--", False)):
-            part = [each for each in law if (each["n"] <= largest) == within]
+        measured = sum(each["n"] <= largest for each in law)
+        for style, part in (("-", law[:measured]), ("--", law[measured - 1 :])):
             ax.plot(
                 [each["n"] for each in part], [each["value"] for each in part], style, color=figures.SERIES[0], lw=1.8
             )
@@ -73,6 +73,6 @@ def curve(found: Mapping[str, Any]) -> mpl_figure.Figure:
         ax.plot(point["n"], entry["value"], "o", color=figures.SERIES[1], ms=6)
     ax.set(xlabel="Training cases", ylabel="Accuracy out of fold")
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    ax.xaxis.set_minor_formatter(lambda value, _: "")
+    ax.minorticks_off()
+    ax.set_xticks([point["n"] for point in points], [f"{point['n']:,.0f}" for point in points])
     return figure

@@ -67,7 +67,7 @@ def sentences(result: Result) -> list[str]:
 
 
 def _found(result: Result) -> Iterator[str]:
-    repeats, folds = max(row["repeat"] for row in result["folds"]), max(row["fold"] for row in result["folds"])
+    repeats, folds = _repeats(result), max(row["fold"] for row in result["folds"])
     patients = f" of {result['n_patients']:,} patients" if result["patients_known"] else ""
     times = f", {repeats} times over" if repeats > 1 else ""
     yield f"{result['n']:,} images{patients}, each held out once in {folds} folds{times}."
@@ -113,12 +113,15 @@ def _notes(result: Result) -> str:
     # That no patients are known the page says by itself, and at more length.
     notes = [note for note in result["notes"] if not note.startswith("The data name no patients")]
     notes += [] if result["patients_known"] else [_UNNAMED]
-    notes += [f"{_named(row)}: {sentence}" for row in result["folds"] for sentence in row["leakage"]]
+    several = _repeats(result) > 1
+    notes += [f"{_named(row, several)}: {sentence}" for row in result["folds"] for sentence in row["leakage"]]
     return markup.note("Before you read the numbers", (*notes, SPREAD, POOLED))
 
 
 def _pictures(result: Result) -> str:
-    picture = crossval_figures.folds(result["folds"], result["pooled"]["metrics"], SHOWN)
+    # An error of 0.05 beside accuracies of 0.95 would leave no room for either.
+    drawn = {name: label for name, label in SHOWN.items() if not name.endswith("error")}
+    picture = crossval_figures.folds(result["folds"], result["pooled"]["metrics"], drawn)
     caption = (
         "A dot is one fold, the line the pooled value of all answers out of fold, the band its 95% interval, "
         "resampled by patient."
@@ -142,7 +145,7 @@ def _spread(result: Result) -> str:
 def _folds(result: Result) -> str:
     rows = [
         [
-            _named(row),
+            _named(row, _repeats(result) > 1),
             f"{row['n']:,}",
             f"{row['n_patients']:,}",
             f"{row['trained_on']:,}",
@@ -218,8 +221,12 @@ def _settings(result: Result) -> str:
     return markup.folded("All settings", markup.facts(result["settings"]))
 
 
-def _named(row: Mapping[str, Any]) -> str:
-    return f"Repeat {row['repeat']}, fold {row['fold']}"
+def _named(row: Mapping[str, Any], several: bool) -> str:
+    return f"Repeat {row['repeat']}, fold {row['fold']}" if several else f"Fold {row['fold']}"
+
+
+def _repeats(result: Result) -> int:
+    return max(row["repeat"] for row in result["folds"])
 
 
 def _number(value: float) -> str:

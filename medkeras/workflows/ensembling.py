@@ -263,7 +263,7 @@ def _untested(
             patient_counts=cases.patient_counts(whole.data.case_set.cases),
             settings=model_card.training["settings"],
             model_facts={"Evaluated on": data, **publishing.model_facts(model_card)},
-            notes=whole.data.case_set.notes,
+            notes=(UNTESTED, *whole.data.case_set.notes),
             limits=model_card.limits,
         ),
     )
