@@ -88,7 +88,7 @@ AUTHORS = "to be filled in by the authors"
 
 def selection(report: content.Report) -> str:
     """Says how the final weights were chosen."""
-    return "The epoch that did best on the validation split." if report.history else ""
+    return "The epoch that did best on the validation split." if report.history or report.card else ""
 
 
 def fitted(report: content.Report) -> str:

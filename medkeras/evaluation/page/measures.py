@@ -106,7 +106,13 @@ def _needless(report: content.Report) -> set[str]:
         return {"cohen_kappa_linear", "cohen_kappa_quadratic"}
     needless = {"recall_micro", "precision_micro", "f1_micro"}
     if len(report.predictions.classes) == 2:
-        needless |= {"cohen_kappa_linear", "cohen_kappa_quadratic", "recall_macro", "specificity_macro"}
+        needless |= {
+            "cohen_kappa_linear",
+            "cohen_kappa_quadratic",
+            "recall_macro",
+            "specificity_macro",
+            "specificity_micro",
+        }
     return needless
 
 
