@@ -32,6 +32,7 @@ from medkeras.workflows import (
     folding,
     learning,
     learning_curves,
+    predicting,
     train,
 )
 
@@ -58,7 +59,7 @@ def small_fixture(source):
 
 
 def run(settings: config.Config, output: pathlib.Path) -> Done:
-    """Cross-validates without the sanity checks of heatmaps, and tells which networks were trained."""
+    """Cross-validates without the heatmaps of reports, and tells which networks were trained."""
     trainings, learn = [], train.learn
 
     def watched(asked, data, folder, leakage, **options):
@@ -69,6 +70,7 @@ def run(settings: config.Config, output: pathlib.Path) -> Done:
         # TensorFlow 2.21 and NumPy 2 on every array that Keras saves.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         patch.setattr(explaining, "measure", lambda *_, **__: {})
+        patch.setattr(predicting, "worst_mistakes", lambda *_, **__: [])
         patch.setattr(train, "learn", watched)
         made = crossval.crossval(settings, output=output, workdir=output / "work")
     return Done(made, settings, trainings)
@@ -183,9 +185,18 @@ def test_the_ensemble_is_a_model_like_any_other(done, tmp_path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         copy = export.export_model(done.made.ensemble, output=tmp_path / "models")
-    images, _ = images_of(done, "test")
-    first, second = (saved_model.Served(place).explain(images)["heatmap"] for place in (done.made.ensemble, copy))
-    np.testing.assert_allclose(first, second, atol=1e-5)
+    assert card.read(copy).model["members"] == ["repeat1-fold1", "repeat1-fold2"]
+
+
+def test_without_a_test_split_the_figures_are_those_out_of_fold_and_say_so(done, tmp_path) -> None:
+    _, data, _ = next(each for each in done.trainings if each[2].get("stops"))
+    bench = folding.Bench(done.settings, ["cnn"], data.canvas, tmp_path, tmp_path, None)
+    whole = ensembling.Whole(bench, data, None, (), out_of_fold(done))
+    metrics, _ = ensembling._untested(whole, tmp_path, card.read(done.made.ensemble))
+    assert metrics["metrics"] == done.made.result["pooled"]["metrics"]
+    assert metrics["source"]["data"].endswith(", out of fold")
+    assert card.read(tmp_path).metrics == json.loads(json.dumps(metrics["metrics"]))
+    assert "has no test of its own" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_final_model_learns_from_all_cases_as_long_as_the_folds_did_at_their_best(done) -> None:
@@ -239,8 +250,8 @@ def test_what_is_finished_is_not_trained_again(done) -> None:
 KILLED = """
 import sys
 from medkeras import config
-from medkeras.workflows import crossval, explaining
-explaining.measure = lambda *_, **__: {{}}
+from medkeras.workflows import crossval, explaining, predicting
+explaining.measure, predicting.worst_mistakes = lambda *_, **__: {{}}, lambda *_, **__: []
 crossval.crossval(config.Config().override({settings!r}), output={output!r}, workdir={work!r})
 """
 
