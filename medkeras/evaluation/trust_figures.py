@@ -68,10 +68,10 @@ def gaps(groups: Sequence[Mapping[str, Any]], metrics: Mapping[str, str], *, num
     names = [figures.shortened(group["name"], 26) for group in groups]
     left = 0.3 + 0.075 * max(map(len, names))
     width, height = min(3.0, (10.2 - left) / len(metrics) - 0.25), _ROW * len(groups)
-    figure = figures.blank(f"gaps-{number}", left + (width + 0.25) * len(metrics), height + 0.85)
+    figure = figures.blank(f"gaps-{number}", left + (width + 0.25) * len(metrics), height + 0.6)
     widest = _reach(groups, metrics)
     for place, (metric, title) in enumerate(metrics.items()):
-        ax = figures.axes(figure, left=left + place * (width + 0.25), bottom=0.5, width=width, height=height)
+        ax = figures.axes(figure, left=left + place * (width + 0.25), bottom=0.32, width=width, height=height)
         _gap_panel(ax, groups, metric, reach=widest)
         ax.set_yticks(range(len(groups)), names if place == 0 else [""] * len(groups))
         ax.set_title(title, loc="left", color=figures.INK, size=figures.FONT, weight="bold")
