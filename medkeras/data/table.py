@@ -85,16 +85,34 @@ def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
     """Returns the rows of a CSV table, by column; raises `DataError` where there is no such table or it is empty."""
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            separator = _separator(file.readline())
+            first = file.readline()
+            _refuse_wide(path, first)
             file.seek(0)
-            rows = [dict(row) for row in csv.DictReader(file, delimiter=separator, strict=True)]
+            reader = csv.DictReader(file, delimiter=_separator(first), strict=True)
+            rows = [dict(row) for row in reader]
     except FileNotFoundError:
         raise errors.DataError(f"csv: needs a file that exists. Received: {errors.printable(path)!r}") from None
     except (OSError, csv.Error) as error:
         raise errors.BadInputError(path, f"is not a readable CSV table ({error})") from None
     if not rows:
         raise errors.BadInputError(path, "a table of cases has a header and at least one row")
+    _refuse_twins(path, reader.fieldnames or ())
     return rows
+
+
+def _refuse_wide(path: pathlib.Path, first: str) -> None:
+    """Refuses text of two bytes a character, as programs call Unicode text, before its bytes are shown."""
+    if "\0" in first or first.startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        raise errors.BadInputError(path, "a table is UTF-8 text. Received: UTF-16, or no text")
+
+
+def _refuse_twins(path: pathlib.Path, columns: Sequence[str]) -> None:
+    """Refuses a column that medkeras reads and that stands twice, for one of the two would count in silence."""
+    twice = [name for name in COLUMNS if columns.count(name) > 1]
+    if twice:
+        raise errors.BadInputError(
+            path, f"each column stands once. Received: {twice[0]!r} {columns.count(twice[0])} times"
+        )
 
 
 def _separator(header: str) -> str:
@@ -104,7 +122,13 @@ def _separator(header: str) -> str:
     (';', ',', ',')
     """
     names = {separator: header.strip().split(separator) for separator in (",", ";", "\t")}
-    return max(names, key=lambda separator: len({name.strip('" ') for name in names[separator]} & {*COLUMNS}))
+    known = {_plain(name) for name in COLUMNS}
+    return max(names, key=lambda separator: len({_plain(name) for name in names[separator]} & known))
+
+
+def _plain(column: str) -> str:
+    """Returns the name of a column without quotes, capitals and underscores: `PatientID` and `patient_id` are one."""
+    return column.strip('" \r\n').lower().replace("_", "")
 
 
 def _require_columns(path: pathlib.Path, row: Mapping[str, str], names: Sequence[str]) -> None:

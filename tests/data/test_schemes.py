@@ -39,6 +39,25 @@ def table(path: pathlib.Path, header: str, *rows: str) -> str:
     return f"csv:{path}"
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"path,label,label\na.png,x,y\n", "each column stands once. Received: 'label' 2 times"),
+        ("path,label\na.png,x\n".encode("utf-16"), "a table is UTF-8 text. Received: UTF-16, or no text"),
+        ("path,label\na.png,x\n".encode("utf-16-le"), "a table is UTF-8 text. Received: UTF-16, or no text"),
+    ],
+)
+def test_tables_in_which_something_would_count_in_silence_are_refused(text, sentence, tmp_path) -> None:
+    (tmp_path / "cases.csv").write_bytes(text)
+    with pytest.raises(errors.BadInputError, match=sentence):
+        table_module.load(str(tmp_path / "cases.csv"), config.DataConfig())
+
+
+@pytest.mark.parametrize("header", ["PatientID;Label", "patient_id\tlabel", '"SOPInstanceUID";"label"'])
+def test_a_header_tells_its_separator_however_it_is_spelled(header) -> None:
+    assert table_module._separator(header + "\r\n") in ";\t"
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_tables_of_spreadsheets_are_read_whatever_parts_their_cells(separator, mark, tmp_path) -> None:
