@@ -122,8 +122,9 @@ def test_a_table_of_dicom_files_works(from_dicom, places, drawn, tmp_path) -> No
         for one in drawn:
             table.writerow((places["dicom"] / one.patient_id / f"{one.case_id}.dcm", one.label, one.patient_id))
     settings = config.Config().override({"data.source": f"csv:{tmp_path / 'table.csv'}"})
-    whole = evaluate.evaluate(from_dicom.published.folder, settings, output=tmp_path / "out")
-    assert whole.metrics["n"] == len(drawn)
+    found = evaluate.evaluate(from_dicom.published.folder, settings, output=tmp_path / "out")
+    assert found.metrics["overlap"]["of"] == len(drawn)
+    assert found.metrics["metrics"] == from_dicom.published.metrics["metrics"]
 
 
 def test_frames_are_answered_one_by_one(from_dicom, tmp_path) -> None:
