@@ -108,7 +108,7 @@ def deidentify(
 
     Raises:
         ConfigError: An option is unknown, or there is no input.
-        DataError: An input does not exist, or the output would overwrite something.
+        DataError: An input does not exist, or the output would overwrite something or cannot be written.
 
     Reference:
         DICOM PS3.15, annex E.
@@ -117,6 +117,17 @@ def deidentify(
     found = _files(inputs)
     folder = _output(pathlib.Path(output), inputs)
     secret = pseudonyms.load_key(key)
+    try:
+        return _written_to(folder, found, secret=secret, chosen=chosen)
+    except OSError as error:
+        raise errors.DataError(
+            f"The output is a folder that can be written to. Received: {errors.printable(folder)!r} ({error.strerror})"
+        ) from None
+
+
+def _written_to(
+    folder: pathlib.Path, found: Sequence[tuple[pathlib.Path, str]], *, secret: bytes, chosen: frozenset[str]
+) -> Deidentified:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".deidentify-", dir=folder) as scratch:
         ready = pathlib.Path(scratch, "ready")

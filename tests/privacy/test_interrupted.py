@@ -74,7 +74,7 @@ def test_whoever_ends_it_finds_nothing_half_written(number, scans, at_work, tmp_
     begin = time.monotonic()
     at_work.send_signal(number)
     assert at_work.wait(timeout=30) == (130 if number == signal.SIGINT else -signal.SIGKILL)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 25
     assert digests(scans) == before
     seen = [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
     assert seen == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -136,6 +137,20 @@ def test_nothing_is_overwritten(folder, key, tmp_path) -> None:
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(errors.DataError, match="output"):
         deidentify.deidentify([folder], output=tmp_path / "link" / "out", key=key)
+
+
+def test_an_output_that_cannot_be_written_is_told(folder, key, tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(errors.DataError, match=r"can be written to\. Received: .*Not a directory"):
+        deidentify.deidentify([folder], output=tmp_path / "file" / "out", key=key)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(deidentify, "_write", full)
+    with pytest.raises(errors.DataError, match="No space left on device"):
+        deidentify.deidentify([folder], output=tmp_path / "out", key=key)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_mistakes_are_told(key, tmp_path) -> None:
