@@ -52,7 +52,8 @@ def test_one_broken_file_spoils_no_other(trained, scans) -> None:
 def test_the_table_has_a_row_a_file(trained, scans) -> None:
     found = predict.predict(trained.published.folder, [scans])
     rows = list(csv.DictReader(io.StringIO(found.to_csv())))
-    assert list(rows[0]) == ["path", "prediction", "probability:down", "probability:up", "error"]
+    honest = ["prediction_set", "abstain", "familiarity"]
+    assert list(rows[0]) == ["path", "prediction", "probability:down", "probability:up", *honest, "error"]
     assert [row["path"] for row in rows] == [answer.path for answer in found.answers]
     assert rows[1]["error"] == found.unreadable[0].error
     assert rows[1]["prediction"] == rows[1]["probability:up"] == ""
@@ -61,6 +62,10 @@ def test_the_table_has_a_row_a_file(trained, scans) -> None:
         assert sum(numbers.values()) == pytest.approx(1, abs=1e-5)
         assert row["prediction"] == max(numbers, key=numbers.get)
         assert row["error"] == ""
+        assert set(row["prediction_set"].split("|")) <= {"down", "up", ""}
+        assert row["abstain"] in ("0", "1")
+        assert 0 <= float(row["familiarity"]) <= 1
+    assert {rows[1][name] for name in honest} == {""}
 
 
 def test_a_file_may_be_named_itself_whatever_its_name(trained, scans) -> None:
@@ -69,10 +74,13 @@ def test_a_file_may_be_named_itself_whatever_its_name(trained, scans) -> None:
     assert np.array_equal(one.probabilities, two.probabilities)
 
 
-@pytest.mark.parametrize("inputs", [[], ["EMPTY"]])
-def test_no_input_is_a_mistake(trained, tmp_path, inputs) -> None:
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [([], "predict needs --input.* Received: none"), (["EMPTY"], "A folder of images holds some. Received: .*EMPTY")],
+)
+def test_no_input_is_a_mistake(trained, tmp_path, inputs, message) -> None:
     (tmp_path / "EMPTY").mkdir()
-    with pytest.raises(errors.DataError, match="predict needs --input.* Received: none"):
+    with pytest.raises(errors.DataError, match=message):
         predict.predict(trained.published.folder, [tmp_path / name for name in inputs])
 
 
