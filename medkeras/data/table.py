@@ -83,6 +83,9 @@ def natural_key(text: str) -> tuple[int, float, str]:
 
 def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
     """Returns the rows of a CSV table, by column; raises `DataError` where there is no such table or it is empty."""
+    if path.exists() and not path.is_file():
+        # A pipe or a device may never end.
+        raise errors.BadInputError(path, "a table is a regular file")
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             first = file.readline()

@@ -53,6 +53,13 @@ def test_tables_in_which_something_would_count_in_silence_are_refused(text, sent
         table_module.load(str(tmp_path / "cases.csv"), config.DataConfig())
 
 
+def test_a_table_that_may_never_end_is_not_begun(tmp_path) -> None:
+    os.mkfifo(tmp_path / "cases.csv")
+    for place in (tmp_path / "cases.csv", pathlib.Path("/dev/zero"), tmp_path):
+        with pytest.raises(errors.BadInputError, match="regular file"):
+            table_module.load(str(place), config.DataConfig())
+
+
 @pytest.mark.parametrize("header", ["PatientID;Label", "patient_id\tlabel", '"SOPInstanceUID";"label"'])
 def test_a_header_tells_its_separator_however_it_is_spelled(header) -> None:
     assert table_module._separator(header + "\r\n") in ";\t"
