@@ -57,7 +57,7 @@ _CHUNK = 512
 
 Turn = Callable[[np.ndarray], np.ndarray]
 _UPRIGHT = "altered"
-_TURNS: Mapping[str, Turn] = MappingProxyType(
+TURNS: Mapping[str, Turn] = MappingProxyType(
     {
         _UPRIGHT: lambda images: images,
         "flipped left to right": lambda images: images[:, :, ::-1],
@@ -203,7 +203,7 @@ def _candidates(thumbnails: np.ndarray, turns: bool) -> Iterator[tuple[str, np.n
 
     cut = [alike(_unit(_grids(thumbnails[detailed], each)), _CUT_RADIUS, _LEAST_ALIKE_CUT) for each in _CUTS]
     yield _UPRIGHT, np.concatenate([alike(points, _RADIUS), *cut])
-    for kind, turn in _TURNS.items():
+    for kind, turn in TURNS.items():
         if kind != _UPRIGHT and turns:
             yield kind, alike(_unit(turn(grids[detailed])), _TURNED_RADIUS)
 
@@ -222,13 +222,15 @@ def _confirmed(
     pairs = _distinct(pairs, ordered=kind == "turned by 90 degrees")
     rows, places = np.unique(pairs, return_inverse=True)
     fine = side >= _SMALL
-    maps, guides = (_detail_maps(look(rows), sigma) for sigma in (_DETAIL if fine else _SMALL_DETAIL, _SMALL_DETAIL))
+    pictures = look(rows)
+    maps = _detail_maps(pictures, _DETAIL if fine else _SMALL_DETAIL)
+    guides = _detail_maps(pictures, _SMALL_DETAIL) if fine and kind == _UPRIGHT else maps
     shifted_least = 1 - (_STRICTER if fine else 1) * (1 - threshold)
     places = places.reshape(-1, 2)
     for start in range(0, len(pairs), _CHUNK):
         part = slice(start, start + _CHUNK)
         one, two = (maps[places[part, side]].astype(np.float32) for side in (0, 1))
-        score = alignment.correlation(_TURNS[kind](one), two)
+        score = alignment.correlation(TURNS[kind](one), two)
         shifted = np.zeros(len(score), bool)
         if kind == _UPRIGHT:
             unsure = np.flatnonzero(score < threshold - _SHIFT_COSTS)
