@@ -184,6 +184,7 @@ def unexchangeable(conformal: Conformal, table: tables.Predictions, sets: np.nda
         name: _chance(share, counts[name], conformal.alpha, cases=int(parts[name].sum()))
         for name, share in shares.items()
     }
+    unit = "cases" if table.patient_id == table.case_id else "patients"
     sentences = []
     for done, name in enumerate(sorted(chances, key=lambda name: chances[name])):
         if chances[name] * (len(chances) - done) >= SIGNIFICANT:
@@ -191,7 +192,7 @@ def unexchangeable(conformal: Conformal, table: tables.Predictions, sets: np.nda
         sentences.append(
             f"The test split is not exchangeable with validation: of {name}, sets hold the truth in "
             f"{shares[name].mean():.1%} where {1 - conformal.alpha:.1%} was promised "
-            f"({len(shares[name])} patients, p = {chances[name]:.2g})"
+            f"({len(shares[name])} {unit}, p = {chances[name]:.2g})"
         )
     return tuple(sentences)
 
