@@ -218,8 +218,8 @@ def _kind(title: str, meaning: str, found: copies.Copies, pictures: Pictures) ->
     shown = "" if len(chosen) == len(found.groups) else f" The gravest {len(chosen)} are shown."
     return (
         f'<h3>{title}</h3><p class="muted">{meaning} {_counted(len(found.groups), "group")}, {_members(found):,} '
-        f"cases; {_counted(len(found.across_splits), 'group')} across splits, {len(found.conflicting_labels):,} with two "
-        "labels."
+        f"cases; {_counted(len(found.across_splits), 'group')} across splits, "
+        f"{len(found.conflicting_labels):,} with two labels."
         f'{shown}</p><div class="twins">{"".join(_group(group, found, pictures) for group in chosen)}</div>'
     )
 

@@ -24,7 +24,8 @@ class Case:
         label: Class name (multi-class).
         labels: Class names that are present (multi-label).
         frame: Position, from 0, of the slice or frame in a file that holds several; None: the file is the case.
-        metadata: Names and values of what was asked for by `data.metadata` (of a phantom: sex and age); a value the data do not give is empty.
+        metadata: Names and values of what was asked for by `data.metadata` (of a phantom: sex and age); a value that the
+            data do not give is empty.
     """
 
     case_id: str
@@ -46,8 +47,8 @@ class Problem:
         kind: `unreadable`, `unpaired` (a label without an image or an image without a label), `series` (slices that
             are missing, doubled or turned against each other), `mask` (a mask that does not fit its image),
             `header` (DICOM headers that contradict each other, the standard or the pixels; copies of files and clashes
-            of identifiers), `identity` (a series that hides a name behind the claim of having none) or `leakage` (a case
-            left out for its patient is in a later split too).
+            of identifiers), `identity` (a series that hides a name behind the claim of having none) or `leakage` (a
+            case left out for its patient is in a later split too).
         reason: The rule and what was found, without the patient.
     """
 

@@ -180,7 +180,12 @@ def test_the_page_says_how_each_pair_differs_and_what_cannot_be_told(tmp_path) -
     page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
     assert page.count("flipped left to right, likeness 1.000</figcaption>") == 1
     assert page.count('<span class="badge bad">two splits</span></figcaption>') == 1
-    for words in (">1 file cannot be read<", ">in 1 group<", ">the data name no patients<", "1 group, 2 cases; 1 group"):
+    for words in (
+        ">1 file cannot be read<",
+        ">in 1 group<",
+        ">the data name no patients<",
+        "1 group, 2 cases; 1 group",
+    ):
         assert words in page
     assert "patients in two splits" not in page
 
