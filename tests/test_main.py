@@ -79,8 +79,8 @@ def model(root, trained) -> pathlib.Path:
 MISTAKES = {
     "no mode": (
         [],
-        "A mode is needed, such as --mode=train. Known: audit, compare, crossval, deidentify, evaluate, export, predict, "
-        "train. Received: none",
+        "A mode is needed, such as --mode=train. Known: audit, compare, crossval, deidentify, evaluate, export, "
+        "predict, train. Received: none",
     ),
     "unknown mode": (
         ["--mode=trian"],

@@ -24,8 +24,8 @@ class Case:
         label: Class name (multi-class).
         labels: Class names that are present (multi-label).
         frame: Position, from 0, of the slice or frame in a file that holds several; None: the file is the case.
-        metadata: Names and values of what was asked for by `data.metadata` (of a phantom: sex and age); a value that the
-            data do not give is empty.
+        metadata: Names and values of what was asked for by `data.metadata` (of a phantom: sex and age); a value that
+            the data do not give is empty.
     """
 
     case_id: str
