@@ -28,7 +28,8 @@ def assured(
     shape = model.input.shape[1:]
     probe = assurance.probe(model, value_range=value_range)
     training, held_out = images(60, shape, value_range), images(40, shape, value_range, seed=1)
-    found = [probe.predict_on_batch(part) for part in (training, held_out, np.flip(training, 1).copy())]
+    parts = (training, held_out, np.flip(training, 1).copy())
+    found = [{name: value.numpy() for name, value in probe(part, training=False).items()} for part in parts]
     features = [[each[kind] for kind in assurance.KINDS] for each in found]
     logits = found[1][assurance.LOGITS]
     classes = logits.shape[1]

@@ -20,6 +20,7 @@ from medkeras.data import store
 from medkeras.export import saved_model
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
+from tests.confidence import made as assurances
 
 pytestmark = pytest.mark.filterwarnings(
     # TensorFlow 2.21 and NumPy 2 on every array that Keras saves.
@@ -199,12 +200,16 @@ def test_half_precision_gives_finite_float32_answers(name) -> None:
 def test_the_exported_model_answers_as_the_model(name, tmp_path) -> None:
     """`serving_default`, `explain` and `serve_bytes`; and an image of another size as on the canvas."""
     made = make(name)
-    saved_model.write(made.model, tmp_path / "1", task=TASK, canvas=made.canvas)
+    model = assurances.assured(made.model, value_range=(0.0, 255.0))
+    saved_model.write(model, tmp_path / "1", task=TASK, canvas=made.canvas)
     served = saved_model.Served(tmp_path / "1")
+    expected = model(made.images.astype(np.float32), training=False)
     explained = served.explain(made.images)
     encoded = served.predict_bytes([png(image) for image in made.images])
     for found in (served.predict(made.images), explained, encoded):
         np.testing.assert_allclose(found["probabilities"], made.probabilities, atol=TOLERANCE[name])
+        for output in ("prediction_set", "familiarity", "abstain"):
+            np.testing.assert_allclose(found[output], expected[output], atol=TOLERANCE[name])
     assert explained["heatmap"].shape == (*made.images.shape[:3], 1)
     assert np.all((explained["heatmap"] >= 0) & (explained["heatmap"] <= 1))
 
