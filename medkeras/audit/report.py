@@ -12,7 +12,7 @@ import numpy as np
 from medkeras import version
 from medkeras.audit import copies, counting, findings, groups, sheets, suspects
 from medkeras.data import cases
-from medkeras.evaluation import markup, stylesheet
+from medkeras.evaluation import markup
 
 MOST_PAIRS = 40
 MOST_SUSPECTS = 24
@@ -75,16 +75,8 @@ def render(found: findings.Findings, pictures: Pictures, *, title: str, pages: M
         _sheets(pages),
         _method(found),
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        'img-src data:">'
-        f"<title>{markup.text(title)}</title><style>{stylesheet.CSS}{_STYLE}</style></head><body><main>"
-        + "\n".join(sections)
-        + "<footer>An audit finds what it looks for; a clean page is no proof of clean data. Made with medkeras."
-        "</footer></main></body></html>\n"
-    )
+    footer = "An audit finds what it looks for; a clean page is no proof of clean data."
+    return markup.page(title, "\n".join(sections), footer=footer, style=_STYLE)
 
 
 class Pictures:

@@ -14,9 +14,8 @@ STATISTICS = ("mean", "spread", "across", "down", "fine", "colour", "highest", "
 _LEAST = 1e-3
 
 
-@keras.saving.register_keras_serializable("medkeras")
-class Thumbnail(keras.layers.Layer):
-    """Brightness, averaged over the cells of an 8 by 8 grid.
+class _Look(keras.layers.Layer):
+    """What sees stored values on the scale of the training.
 
     Args:
         value_range: The stored values that become 0 and 1.
@@ -28,13 +27,10 @@ class Thumbnail(keras.layers.Layer):
         self.value_range = [float(value) for value in value_range]
         self.built = True
 
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns float32 `[B, 64]` of stored values `[B, H, W, C]`."""
-        _, height, width, _ = images.shape
-        bright = tf.reduce_mean(_scaled(images, self.value_range), axis=-1)
-        rows = tf.tensordot(bright, tf.constant(_cells(height).T), axes=[[1], [0]])
-        cells = tf.tensordot(rows, tf.constant(_cells(width).T), axes=[[1], [0]])
-        return tf.reshape(cells, (-1, GRID * GRID))
+    def scaled(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns float32 `[B, H, W, C]`, the range brought to 0…1."""
+        low, high = self.value_range
+        return (tf.cast(images, tf.float32) - low) / (high - low)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every argument."""
@@ -42,7 +38,25 @@ class Thumbnail(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("medkeras")
-class Statistics(keras.layers.Layer):
+class Thumbnail(_Look):
+    """Brightness, averaged over the cells of an 8 by 8 grid.
+
+    Args:
+        value_range: The stored values that become 0 and 1.
+        **options: Options of `keras.layers.Layer`.
+    """
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns float32 `[B, 64]` of stored values `[B, H, W, C]`."""
+        _, height, width, _ = images.shape
+        bright = tf.reduce_mean(self.scaled(images), axis=-1)
+        rows = tf.tensordot(bright, tf.constant(_cells(height).T), axes=[[1], [0]])
+        cells = tf.tensordot(rows, tf.constant(_cells(width).T), axes=[[1], [0]])
+        return tf.reshape(cells, (-1, GRID * GRID))
+
+
+@keras.saving.register_keras_serializable("medkeras")
+class Statistics(_Look):
     """The names in `STATISTICS` and their logarithms: what changes with scale, noise, blur, polarity and colour.
 
     Args:
@@ -50,14 +64,9 @@ class Statistics(keras.layers.Layer):
         **options: Options of `keras.layers.Layer`.
     """
 
-    def __init__(self, value_range: Sequence[float], **options: Any) -> None:
-        super().__init__(**{"dtype": "float32", **options})
-        self.value_range = [float(value) for value in value_range]
-        self.built = True
-
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 `[B, 16]` of stored values `[B, H, W, C]`, H and W 3 or more."""
-        scaled = _scaled(images, self.value_range)
+        scaled = self.scaled(images)
         bright = tf.reduce_mean(scaled, axis=-1)
         middle = bright[:, 1:-1, 1:-1]
         around = bright[:, 2:, 1:-1] + bright[:, :-2, 1:-1] + bright[:, 1:-1, 2:] + bright[:, 1:-1, :-2]
@@ -73,15 +82,6 @@ class Statistics(keras.layers.Layer):
         ]
         values = tf.stack(columns, axis=1)
         return tf.concat([values, tf.math.log(tf.abs(values) + _LEAST)], axis=1)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every argument."""
-        return {**super().get_config(), "value_range": self.value_range}
-
-
-def _scaled(images: tf.Tensor, value_range: Sequence[float]) -> tf.Tensor:
-    low, high = value_range
-    return (tf.cast(images, tf.float32) - low) / (high - low)
 
 
 def _mean(maps: tf.Tensor) -> tf.Tensor:

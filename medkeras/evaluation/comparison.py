@@ -17,8 +17,6 @@ from medkeras import errors
 from medkeras.evaluation import clustered, delong, intervals, resampled, scores
 from medkeras.evaluation import predictions as tables
 
-MCNEMAR = ("exact", "mid-p", "chi2")
-
 
 def compare(
     models: Mapping[str, tables.Predictions],
@@ -91,29 +89,6 @@ def holm(chances: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def mcnemar(only_a: int, only_b: int, *, kind: str = "exact") -> float:
-    """Returns the two-sided p of McNemar's test.
-
-    Args:
-        only_a: Cases that only the first model has right.
-        only_b: Cases that only the second has right.
-        kind: "exact" (binomial), "mid-p" (half the chance of what was seen), or "chi2" (with Edwards's correction).
-
-    Reference:
-        McNemar (1947), Psychometrika 12: 153-157. Edwards (1948), Psychometrika 13: 185-187. Fagerland, Lydersen and
-        Laake (2013), BMC Medical Research Methodology 13: 91 (mid-p).
-    """
-    if kind not in MCNEMAR:
-        raise errors.ConfigError(errors.unknown("kind of McNemar's test", kind, MCNEMAR))
-    total, least = only_a + only_b, min(only_a, only_b)
-    if kind == "chi2":
-        apart = max(abs(only_a - only_b) - 1, 0)
-        return float(stats.chi2.sf(apart**2 / max(total, 1), 1))
-    exact = min(1.0, 2 * float(stats.binom.cdf(least, total, 0.5)))
-    seen = float(stats.binom.pmf(least, total, 0.5)) / (2 if only_a == only_b else 1)
-    return exact if kind == "exact" else exact - seen
-
-
 def flipped(surplus: np.ndarray) -> float:
     """Returns the two-sided p of a sum, if the sign of each of its parts were drawn by a coin.
 
@@ -123,7 +98,7 @@ def flipped(surplus: np.ndarray) -> float:
         surplus: int `[P]`, of each patient: the cases that only a has right less those that only b has.
 
     Reference:
-        Fisher (1935), The Design of Experiments, section 21.
+        Fisher (1935), The Design of Experiments, section 21. McNemar (1947), Psychometrika 12: 153-157.
     """
     seen, sizes = abs(int(surplus.sum())), np.abs(surplus[surplus != 0])
     if seen == 0:

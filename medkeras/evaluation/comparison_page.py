@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from medkeras.evaluation import comparison_figures, markup, stylesheet
+from medkeras.evaluation import comparison_figures, markup
 
 Result = Mapping[str, Any]
 
@@ -22,7 +22,6 @@ _COLUMNS = {
     "f1_macro": "F1",
     "expected_calibration_error": "Calibration<br>error",
 }
-_LIMIT = "This is research software, not a medical device: no decision about a patient may rest on it."
 _UNNAMED = (
     "The data name no patients, so each image counts as a patient of its own: where several images are of one patient, "
     "the true intervals are wider, and differences less sure."
@@ -50,15 +49,8 @@ def render(result: Result) -> str:
     """Returns the page as HTML."""
     sections = (_headline, _notes, _table, _forests, _costs, _tests, _data, _settings, _method)
     title = f"Comparison on {result['data']['source']}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        'img-src data:">'
-        f"<title>{markup.text(title)}</title><style>{stylesheet.CSS}</style></head><body><main>"
-        + "\n".join(section(result) for section in sections)
-        + f"<footer>{_LIMIT} Made with medkeras.</footer></main></body></html>\n"
-    )
+    body = "\n".join(section(result) for section in sections)
+    return markup.page(title, body, footer=markup.NOT_A_DEVICE)
 
 
 def sentences(result: Result) -> list[str]:
@@ -249,7 +241,7 @@ def _method(result: Result) -> str:
         f"{markup.text(interval['unit'])} as its unit. {markup.text(interval['method'])}. Resamples: "
         f"{interval['resamples']:,}, seed {interval['seed']}. Accuracy: McNemar’s exact test. AUROC: DeLong’s test; "
         "where a patient has several images both in their form for patients. Balanced accuracy: paired bootstrap of "
-        f"patients.</p><p>{_LIMIT}</p></div>"
+        f"patients.</p><p>{markup.NOT_A_DEVICE}</p></div>"
     )
 
 

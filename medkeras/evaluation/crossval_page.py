@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medkeras.evaluation import crossval_figures, markup, stylesheet
+from medkeras.evaluation import crossval_figures, markup
 
 Result = Mapping[str, Any]
 
@@ -32,7 +32,6 @@ _UNNAMED = (
     "The data name no patients, so each image counts as a patient of its own: where several images are of one patient, "
     "the figures are too good, for a fold may hold out a patient whom training knows."
 )
-_LIMIT = "This is research software, not a medical device: no decision about a patient may rest on it."
 
 
 def write(path: str | os.PathLike[str], result: Result) -> None:
@@ -50,15 +49,8 @@ def render(result: Result) -> str:
     """Returns the page as HTML."""
     sections = (_headline, _notes, _pictures, _spread, _folds, _curve, _models, _data, _settings)
     title = f"Cross-validation on {result['data']['source']}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        'img-src data:">'
-        f"<title>{markup.text(title)}</title><style>{stylesheet.CSS}</style></head><body><main>"
-        + "\n".join(section(result) for section in sections)
-        + f"<footer>{_LIMIT} Made with medkeras.</footer></main></body></html>\n"
-    )
+    body = "\n".join(section(result) for section in sections)
+    return markup.page(title, body, footer=markup.NOT_A_DEVICE)
 
 
 def sentences(result: Result) -> list[str]:

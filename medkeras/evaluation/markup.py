@@ -17,14 +17,34 @@ from matplotlib import image as mpl_image
 from scipy import ndimage
 
 from medkeras import errors
-from medkeras.evaluation import figures
+from medkeras.evaluation import figures, stylesheet
 
+NOT_A_DEVICE = "This is research software, not a medical device: no decision about a patient may rest on it."
 _LONGEST_SIDE = 288
 _SMALL = 96
 _MOST_HEAT = 0.65
 _VARIABLES = {figures.INK: "--ink", figures.MUTED: "--muted", figures.GRID: "--grid"} | {
     color: f"--series-{i}" for i, color in enumerate(figures.SERIES)
 }
+
+
+def page(title: str, body: str, *, footer: str, style: str = "") -> str:
+    """Returns a whole page: one file in light and dark, without scripts and without references.
+
+    Args:
+        title: The title, plain text.
+        body: HTML.
+        footer: HTML.
+        style: CSS of this page alone.
+    """
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        'img-src data:">'
+        f"<title>{text(title)}</title><style>{stylesheet.CSS}{style}</style></head><body><main>{body}"
+        f"<footer>{footer} Made with medkeras.</footer></main></body></html>\n"
+    )
 
 
 def text(value: object) -> str:

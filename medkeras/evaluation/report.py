@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypeAlias
 
-from medkeras.evaluation import markup, stylesheet
+from medkeras.evaluation import markup
 from medkeras.evaluation.page import (
     checklists,
     confidence,
@@ -56,16 +56,7 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
 def render(report: Report) -> str:
     """Returns the report as HTML."""
     sections = [section for make in _SECTIONS if (section := make(report)) is not None]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        'img-src data:">'
-        f"<title>{markup.text(report.title)}</title><style>{stylesheet.CSS}</style></head><body><main>"
-        f"{opening.render(report)}{opening.contents(sections)}\n"
-        + "\n".join(
-            f'<section id="{each.identity}"><h2>{markup.text(each.title)}</h2>{each.body}</section>'
-            for each in sections
-        )
-        + "<footer>Made with medkeras.</footer></main></body></html>\n"
+    body = f"{opening.render(report)}{opening.contents(sections)}\n" + "\n".join(
+        f'<section id="{each.identity}"><h2>{markup.text(each.title)}</h2>{each.body}</section>' for each in sections
     )
+    return markup.page(report.title, body, footer="")

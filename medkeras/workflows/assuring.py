@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -152,19 +153,19 @@ class _Probe:
         chosen = np.arange(count)
         if most:
             chosen = np.sort(order.permutation(count, seed=self.settings.seed, epoch=0)[:most])
-        probe = assurance.probe(self.model, value_range=self.data.value_range)
-
-        @tf.function(reduce_retracing=True)
-        def answer(image: tf.Tensor) -> dict[str, tf.Tensor]:
-            return probe(tf.image.rot90(tf.cast(image, tf.float32), turns), training=False)
-
         return passing.run(
-            answer,
+            lambda image: self._answer(tf.image.rot90(tf.cast(image, tf.float32), turns)),
             self.data.stores[split],
             batch_size=self.settings.train.batch_size,
             description=f"What is familiar: {split}",
             positions=chosen,
         )
+
+    @functools.cached_property
+    def _answer(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        """Traced once for all passes: for a deep network that takes seconds."""
+        probe = assurance.probe(self.model, value_range=self.data.value_range)
+        return tf.function(lambda image: probe(image, training=False), reduce_retracing=True)
 
     def known(self, held_out: dict[str, np.ndarray] | None) -> familiarity.Known:
         """Returns what is familiar, given the answers for validation; without any, half of training stands for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 
 import keras
@@ -11,19 +12,40 @@ import tensorflow as tf
 
 from medkeras import config, errors, models
 from medkeras.data import order, prepare
+from medkeras.evaluation import operating
+from medkeras.export import versions
 from medkeras.preprocessing import preprocessor
 from medkeras.tasks import classification
+from medkeras.training import strategy
+from medkeras.workflows import strangers
 
 AUTO, LARGE = "auto", 128
 STATISTICS_IMAGES = 256
 
 
-def check(settings: config.Config) -> None:
-    """Refuses what no data set could make right, before anything slow begins.
+def begin(settings: config.Config, *places: str | os.PathLike[str]) -> None:
+    """Refuses what no data set could make right, before anything slow begins, and seeds everything.
+
+    Args:
+        settings: Settings of the run.
+        places: Folders that will be written into.
 
     Raises:
-        ConfigError: The network or the intensity window is unknown, the name is no folder's, or cases are volumes.
+        ConfigError: The network, the window or the rule of operating points is unknown, the name is no folder's, or
+            cases are volumes.
+        DataError: `evaluation.foreign` names no folders of images.
+        ModelError: A folder cannot be written.
     """
+    check(settings)
+    operating.check_rule(settings.evaluation.operating_point)
+    strangers.check(settings.evaluation.foreign)
+    for place in places:
+        versions.require_writable(place)
+    strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
+
+
+def check(settings: config.Config) -> None:
+    """Refuses a model that could not be built; raises `ConfigError`."""
     if (
         pathlib.PurePath(settings.name).name != settings.name
         or settings.name == ".."

@@ -14,10 +14,8 @@ from medkeras import config, errors
 from medkeras.baselines import classifiers
 from medkeras.data import cases, prepare, schemes, split
 from medkeras.evaluation import classification, comparison, comparison_page
-from medkeras.export import versions
 from medkeras.models import table
 from medkeras.tasks import classification as tasks
-from medkeras.training import strategy
 from medkeras.workflows import building, contenders, failing, finished, gate, terminal
 
 JSON, HTML = "comparison.json", "comparison.html"
@@ -68,12 +66,9 @@ def compare(
             test cases or tells other classes apart.
     """
     asked = _asked(settings, models)
-    building.check(settings)
-    for place in (output, workdir):
-        versions.require_writable(place)
+    building.begin(settings, output, workdir)
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
     case_set = schemes.load(settings.data, seed=settings.seed, key=key)
     data, leakage = gate.prepare_checked(case_set, settings.data, folder=pathlib.Path(workdir))
     gate.report(leakage, folder)

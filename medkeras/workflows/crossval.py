@@ -14,12 +14,10 @@ import numpy as np
 
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes, split
-from medkeras.evaluation import crossval_page, operating, predictions
-from medkeras.export import versions
+from medkeras.evaluation import crossval_page, predictions
 from medkeras.models import table
 from medkeras.tasks import classification
-from medkeras.training import strategy
-from medkeras.workflows import building, ensembling, folding, gate, learning_curves, strangers, terminal
+from medkeras.workflows import building, ensembling, folding, gate, learning_curves, terminal
 
 JSON, HTML, OUT_OF_FOLD = "crossval.json", "crossval.html", "oof_predictions.csv"
 _MERGED = (
@@ -81,14 +79,9 @@ def crossval(
     """
     named = _networks(settings)
     shares = learning_curves.shares(settings.crossval.sizes)
-    building.check(settings)
-    operating.check_rule(settings.evaluation.operating_point)
-    strangers.check(settings.evaluation.foreign)
-    for place in (output, workdir):
-        versions.require_writable(place)
+    building.begin(settings, output, workdir)
     folder = pathlib.Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
     data, leakage = gate.prepare_checked(_whole(settings, key), settings.data, folder=pathlib.Path(workdir))
     gate.report(leakage, folder)
     bench = _bench(settings, named, data, folder, pathlib.Path(workdir))

@@ -9,11 +9,11 @@ import pathlib
 import numpy as np
 
 from medkeras import config, errors
-from medkeras.evaluation import classification, operating, predictions, report
+from medkeras.evaluation import classification, markup, operating, predictions, report
 from medkeras.workflows import evaluate, publishing
 
 LIMITS = (
-    "This is research software, not a medical device: no decision about a patient may rest on it.",
+    markup.NOT_A_DEVICE,
     "What is said here follows from a table of predictions: medkeras saw neither the images nor the model.",
 )
 

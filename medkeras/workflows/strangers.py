@@ -55,14 +55,15 @@ def measure(
     Returns:
         `auroc` (family to area under the ROC curve of familiarity, test cases against the family), `flagged` (family to
         the share that the gate refuses), `false_alarm_rate` (share of test cases that it refuses), its
-        `false_alarm_interval`, `level` and `images` (of each family).
+        `false_alarm_interval`, `level`, `images` (of each family) and `unreadable` (of each folder, left out).
 
     Raises:
         DataError: A folder holds no image that can be read.
     """
     level = float(fitted["abstain"]["familiarity"])
     familiar = np.asarray(table.familiarity)
-    families = dict(_made(served, images)) | _found(served, folders)
+    found = _found(served, folders)
+    families = dict(_made(served, images)) | {name: answers for name, (answers, _) in found.items()}
     alarms = familiar < level
     low, high = intervals.proportion(alarms, np.ones(len(alarms)), table.patients)
     return {
@@ -72,6 +73,7 @@ def measure(
         "false_alarm_interval": [low, high],
         "level": level,
         "images": {name: len(family) for name, family in families.items()},
+        "unreadable": {name: unreadable for name, (_, unreadable) in found.items()},
     }
 
 
@@ -114,7 +116,7 @@ def _familiarity(served: saved_model.Served, images: np.ndarray) -> np.ndarray:
     return np.concatenate([served.predict(part)["familiarity"] for part in parts])
 
 
-def _found(served: saved_model.Served, folders: str) -> dict[str, np.ndarray]:
+def _found(served: saved_model.Served, folders: str) -> dict[str, tuple[np.ndarray, int]]:
     return {name: _of_folder(served, path) for name, path in _named(folders).items()}
 
 
@@ -125,7 +127,8 @@ def _named(folders: str) -> dict[str, pathlib.Path]:
     return {errors.printable(path.name if path.name and taken.count(path.name) == 1 else path): path for path in paths}
 
 
-def _of_folder(served: saved_model.Served, folder: pathlib.Path) -> np.ndarray:
+def _of_folder(served: saved_model.Served, folder: pathlib.Path) -> tuple[np.ndarray, int]:
+    """Returns the familiarity of a folder's images, and how many of those chosen cannot be read."""
     asked = questions.expand([folder], config.DataConfig())
     some = [asked[k] for k in np.unique(np.linspace(0, len(asked) - 1, IMAGES).astype(np.int64))]
     found = []
@@ -142,7 +145,10 @@ def _of_folder(served: saved_model.Served, folder: pathlib.Path) -> np.ndarray:
             f"evaluation.foreign names folders of images. Received: {errors.printable(folder)!r}, without one that can "
             "be read"
         )
-    return np.array(found)
+    unreadable = len(some) - len(found)
+    if unreadable:
+        terminal.say(f"Note: {unreadable} of {len(some)} images of {errors.printable(folder)} cannot be read.")
+    return np.array(found), unreadable
 
 
 def _auroc(familiar: np.ndarray, foreign: np.ndarray) -> float:

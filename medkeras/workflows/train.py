@@ -12,7 +12,6 @@ from typing import Any
 
 from medkeras import config
 from medkeras.data import cases, prepare, schemes, split
-from medkeras.evaluation import operating
 from medkeras.explain import methods
 from medkeras.export import card, saved_model, versions
 from medkeras.preprocessing import preprocessor
@@ -27,7 +26,6 @@ from medkeras.workflows import (
     learning,
     publishing,
     seen,
-    strangers,
     terminal,
 )
 
@@ -65,12 +63,7 @@ def train(
     Raises:
         UserError: The settings, the data or the weights cannot be used, or the loss diverged.
     """
-    building.check(settings)
-    operating.check_rule(settings.evaluation.operating_point)
-    strangers.check(settings.evaluation.foreign)
-    versions.require_writable(output)
-    versions.require_writable(workdir)
-    strategy.seed_everything(settings.seed, deterministic=settings.train.deterministic)
+    building.begin(settings, output, workdir)
     case_set = schemes.load(settings.data, seed=settings.seed, key=key)
     data, leakage = gate.prepare_checked(case_set, settings.data, folder=pathlib.Path(workdir))
     settings = building.choose_network(settings, data.canvas.size)
