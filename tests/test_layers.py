@@ -34,9 +34,11 @@ ALLOWED = {
     "explain": ("errors",),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain", "confidence"),
     "baselines": ("errors",),
+    # A server needs an exported folder: nothing of data, models or training.
+    "serving": ("version", "errors", "export.card"),
     "workflows": (
         *("version", "errors", "guard", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks"),
-        *("explain", "confidence", "export", "audit", "privacy", "baselines"),
+        *("explain", "confidence", "export", "audit", "privacy", "baselines", "serving"),
     ),
 }
 NUMERICAL_ONLY = {"numpy", "scipy", "sklearn", "matplotlib"}
