@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -51,11 +52,13 @@ class Lease:
         name: Name of the model.
         version: The version that the request was resolved to.
         servable: The model.
+        folder: Where it was loaded from, or None where it has no folder.
     """
 
     name: str
     version: int
     servable: Servable
+    folder: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,9 @@ class VersionState:
 
 class Registry(Protocol):
     """Where the protocols find models."""
+
+    def names(self) -> Sequence[str]:
+        """The names of the models that are configured, in order."""
 
     def lease(
         self, name: str, *, version: int | None = None, label: str | None = None
