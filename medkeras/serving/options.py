@@ -1,6 +1,7 @@
 """What the server is told: TensorFlow Serving's own flags by their own names, and ours.
 
-Reference: `main.cc` of TensorFlow Serving, whose names, meanings and defaults these are but for `rest_api_port` (its Docker image says 8501).
+Reference: TensorFlow Serving's `main.cc`: names, meanings and defaults, but for `rest_api_port`, which its Docker image
+sets to 8501 and which is 0 without.
 """
 
 from __future__ import annotations
@@ -125,11 +126,12 @@ def warnings(options: Options) -> tuple[str, ...]:
 def _check_value(name: str, value: Any, kind: type) -> None:
     if type(value) is not kind:
         raise errors.ConfigError(f"--{name} takes {_KINDS[kind]}. Received: {value!r}")
-    if kind is int and value < (least := int(name in AT_LEAST_ONE)):
+    least = int(name in AT_LEAST_ONE)
+    if kind is int and int(value) < least:
         raise errors.ConfigError(f"--{name} is at least {least}. Received: {value}")
 
 
-_KINDS = {int: "a whole number", bool: "true or false", str: "text"}
+_KINDS: Mapping[type, str] = {int: "a whole number", bool: "true or false", str: "text"}
 
 
 def _check_ports(options: Options) -> None:
