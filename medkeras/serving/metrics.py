@@ -122,7 +122,7 @@ def _lines(registry: prometheus_client.CollectorRegistry) -> Iterator[str]:
 
 
 def _labels(sample: prometheus_client.samples.Sample) -> str:
-    values = {name: _number(float(value)) if name == "le" else value for name, value in sample.labels.items()}
+    values = {name: _bound(value) if name == "le" else value for name, value in sample.labels.items()}
     texts = (f'{name}="{_escaped(value)}"' for name, value in values.items())
     return f"{{{','.join(texts)}}}" if values else ""
 
@@ -131,7 +131,9 @@ def _escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
+def _bound(value: str) -> str:
+    return value if value == "+Inf" else f"{float(value):g}"
+
+
 def _number(value: float) -> str:
-    if value == float("inf"):
-        return "+Inf"
-    return str(int(value)) if value == int(value) else f"{value:.6g}"
+    return str(int(value)) if value == int(value) else repr(value)

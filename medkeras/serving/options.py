@@ -124,10 +124,10 @@ def warnings(options: Options) -> tuple[str, ...]:
 
 
 def _check_value(name: str, value: Any, kind: type) -> None:
-    if type(value) is not kind:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise errors.ConfigError(f"--{name} takes {_KINDS[kind]}. Received: {value!r}")
     least = int(name in AT_LEAST_ONE)
-    if kind is int and int(value) < least:
+    if isinstance(value, int) and kind is int and value < least:
         raise errors.ConfigError(f"--{name} is at least {least}. Received: {value}")
 
 
