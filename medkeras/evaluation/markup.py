@@ -164,12 +164,25 @@ def overlay(image: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
         uint8 `[H, W, 3]`; where the heat is 0 the image is unchanged.
     """
     base = _colour(image).astype(np.float64)
-    heat = np.clip(np.nan_to_num(np.asarray(heatmap, np.float64), nan=0.0), 0.0, 1.0)
-    factors = [out / size for out, size in zip(base.shape[:2], heat.shape, strict=True)]
-    heat = np.clip(ndimage.zoom(heat, factors, order=1, mode="nearest", grid_mode=True), 0.0, 1.0)
-    color = 255 * matplotlib.colormaps["inferno"](0.25 + 0.75 * heat)[..., :3]
-    opacity = (_MOST_HEAT * heat)[..., None]
-    return np.rint(base * (1 - opacity) + color * opacity).astype(np.uint8)
+    layer = heat(heatmap, base.shape[:2])
+    opacity = _MOST_HEAT * layer[..., 3:]
+    return np.rint(base * (1 - opacity) + 255 * layer[..., :3] * opacity).astype(np.uint8)
+
+
+def heat(heatmap: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Returns a heatmap as a layer to lay over an image: colour, and the heat itself as its opacity.
+
+    Args:
+        heatmap: float `[h, w]` in 0…1; values outside are cut, NaN is 0.
+        size: Height and width of the layer.
+
+    Returns:
+        float64 `[H, W, 4]`, red, green, blue and opacity in 0…1.
+    """
+    found = np.clip(np.nan_to_num(np.asarray(heatmap, np.float64), nan=0.0), 0.0, 1.0)
+    factors = [out / side for out, side in zip(size, found.shape, strict=True)]
+    found = np.clip(ndimage.zoom(found, factors, order=1, mode="nearest", grid_mode=True), 0.0, 1.0)
+    return np.dstack((matplotlib.colormaps["inferno"](0.25 + 0.75 * found)[..., :3], found))
 
 
 def _tagged(row: Sequence[str]) -> Iterable[tuple[str, str]]:

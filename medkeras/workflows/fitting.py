@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from medkeras import errors
 from medkeras.data import cases, prepare
-from medkeras.workflows import opening, publishing
+from medkeras.workflows import opening, publishing, questions
 
 BYTE = 255.0
 OTHER_SCALE = 8.0
 """Values that span an eighth of those of the training, all of them, are on another scale."""
 
 
-def refuse_other_kind(opened: opening.Opened, path: str, header: cases.ImageHeader) -> None:
+def read(opened: opening.Described, one: questions.Question) -> np.ndarray:
+    """Returns the stored values `[H, W, C]` that a question is about.
+
+    Raises:
+        BadInputError: The file cannot be read, or the model cannot answer for it.
+    """
+    if one.images is None:
+        raise errors.BadInputError(one.case.path, one.fault)
+    refuse_other_kind(opened, one.case.path, one.images.header(one.case))
+    image = one.images.read(one.case, opened.canvas.channels)
+    refuse_other_scale(opened, one.case.path, (float(image.min()), float(image.max())))
+    return image
+
+
+def refuse_other_kind(opened: opening.Described, path: str, header: cases.ImageHeader) -> None:
     """Refuses an image whose values are of another kind than those that the model was trained on.
 
     Raises:
@@ -30,7 +46,7 @@ def refuse_other_kind(opened: opening.Opened, path: str, header: cases.ImageHead
         )
 
 
-def refuse_other_scale(opened: opening.Opened, path: str, found: tuple[float, float]) -> None:
+def refuse_other_scale(opened: opening.Described, path: str, found: tuple[float, float]) -> None:
     """Refuses values that lie farther beyond those of the training than those are apart.
 
     Args:
@@ -46,7 +62,7 @@ def refuse_other_scale(opened: opening.Opened, path: str, found: tuple[float, fl
         raise errors.BadInputError(path, _scales(opened, found))
 
 
-def refuse_other_data(opened: opening.Opened, name: str, data: prepare.Prepared) -> None:
+def refuse_other_data(opened: opening.Described, name: str, data: prepare.Prepared) -> None:
     """Refuses a data set whose values are in another unit, or on another scale: far beyond, or all close together.
 
     Raises:
@@ -61,7 +77,7 @@ def refuse_other_data(opened: opening.Opened, name: str, data: prepare.Prepared)
         raise errors.BadInputError(name, _scales(opened, data.value_range))
 
 
-def _scales(opened: opening.Opened, found: tuple[float, float]) -> str:
+def _scales(opened: opening.Described, found: tuple[float, float]) -> str:
     low, high = opened.card.input["value_range"]
     return (
         f"the model was trained on values from {low:g} to {high:g}. "

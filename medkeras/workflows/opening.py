@@ -13,20 +13,26 @@ from medkeras.tasks import classification
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
-    """A published model: its folder, card, task and canvas, and the SavedModel itself."""
+class Described:
+    """What the card of a published model says: its folder, the card itself, task and canvas."""
 
     folder: pathlib.Path
     card: card.Card
     task: classification.Classification
     canvas: store.Canvas
-    served: saved_model.Served
 
     def viewing(self, settings: config.DataConfig) -> config.DataConfig:
         """Returns settings under which a case is what it was in the training: a slice, or a volume of a spacing."""
         trained = self.card.training["settings"]
         kept = {name: trained.get(f"data.{name}", getattr(settings, name)) for name in ("view", "spacing")}
         return dataclasses.replace(settings, units=settings.units or trained.get("data.units", ""), **kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened(Described):
+    """A published model, and the SavedModel itself."""
+
+    served: saved_model.Served
 
 
 def locate(model: str | os.PathLike[str]) -> pathlib.Path:
@@ -61,12 +67,18 @@ def open_model(model: str | os.PathLike[str]) -> Opened:
         ModelError: The folder is not a medkeras model, or a file is not the one that was published.
     """
     folder = locate(model)
+    described = describe(folder)
+    card.verify(described.card, folder)
+    return Opened(folder, described.card, described.task, described.canvas, saved_model.Served(folder))
+
+
+def describe(folder: pathlib.Path) -> Described:
+    """Reads the card of a version, and nothing else of it.
+
+    Raises:
+        ModelError: There is no card, or not one that medkeras wrote.
+    """
     model_card = card.read(folder)
-    card.verify(model_card, folder)
-    return Opened(folder, model_card, *_described(model_card, folder), saved_model.Served(folder))
-
-
-def _described(model_card: card.Card, folder: pathlib.Path) -> tuple[classification.Classification, store.Canvas]:
     given = model_card.input
     try:
         canvas = store.Canvas(
@@ -75,7 +87,7 @@ def _described(model_card: card.Card, folder: pathlib.Path) -> tuple[classificat
             dtype=given["dtype"],
             mode=given["resize"],
         )
-        return classification.from_description(model_card.task), canvas
+        return Described(folder, model_card, classification.from_description(model_card.task), canvas)
     except (KeyError, TypeError) as error:
         raise errors.ModelError(
             f"{errors.printable(folder / card.NAME)}: is not a card that medkeras wrote ({type(error).__name__})"

@@ -119,7 +119,7 @@ def predict(
     answers = []
     for one in terminal.track(asked, len(asked), "Predicting"):
         try:
-            image = _image(opened, one)
+            image = fitting.read(opened, one)
         except errors.BadInputError as error:
             answers.append(Answer(one.name, error=error.reason))
             continue
@@ -132,17 +132,6 @@ def predict(
         answers.append(Answer(one.name, kept, heatmap=names.get(one.name, "")))
     task = opened.task
     return Predicted(task.classes, task.multilabel, tuple(answers), task.outputs, heatmaps=bool(heatmaps))
-
-
-def _image(opened: opening.Opened, one: questions.Question) -> np.ndarray:
-    """Returns the stored values that a question is about; raises `BadInputError` where the model cannot answer it."""
-    if one.images is None:
-        raise errors.BadInputError(one.case.path, one.fault)
-    header = one.images.header(one.case)
-    fitting.refuse_other_kind(opened, one.case.path, header)
-    image = one.images.read(one.case, opened.canvas.channels)
-    fitting.refuse_other_scale(opened, one.case.path, (float(image.min()), float(image.max())))
-    return image
 
 
 def _refuse_overwriting(
