@@ -13,9 +13,14 @@ def members_of(model: keras.Model) -> list[keras.Model]:
     return [layer for layer in model.layers if isinstance(layer, keras.Model)]
 
 
+def networks(model: keras.Model) -> list[keras.Model]:
+    """Returns the models that a model combines, or the model itself where it is one network."""
+    return members_of(model) or [model]
+
+
 def choose(name: str, model: keras.Model) -> str:
     """Returns `methods.choose` for a network, or for the first of several."""
-    return methods.choose(name, next(iter(members_of(model)), model))
+    return methods.choose(name, networks(model)[0])
 
 
 def explainer(method: str, model: keras.Model, score: network.Score) -> network.Explainer:

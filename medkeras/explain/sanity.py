@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import scipy.stats
 import tensorflow as tf
 
-from medkeras.explain import absence, network
+from medkeras.explain import absence, ensemble, network
 
 STEPS = 10
 STAGES = 4
@@ -68,9 +69,10 @@ def randomised(
     that explains the network and not the image alone ends near 0. What is explained is what the network answers then.
 
     Args:
-        model: The trained model, with the outputs `logits` and `probabilities`.
+        model: The trained model, with the outputs `logits` and `probabilities`; the networks of an ensemble are
+            shuffled together, each block by block.
         images: `[N, H, W, C]`.
-        method: A value of `methods.METHODS`.
+        method: A value of `methods.METHODS`, or of an ensemble what explains it.
         score: As of the method.
         seed: Of the shuffling.
 
@@ -86,7 +88,7 @@ def randomised(
     explain = tf.function(method(copy, score))
     _, before = explained(explain, images)
     random, found, shuffled = np.random.default_rng(seed), [], 0
-    for block, layers in _stages(_blocks(copy)):
+    for block, layers in _together([_stages(_blocks(member)) for member in ensemble.networks(copy)]):
         for layer in layers:
             layer.set_weights(
                 [random.permutation(weight.ravel()).reshape(weight.shape) for weight in layer.get_weights()]
@@ -105,7 +107,7 @@ def curves(model: keras.Model, images: np.ndarray, heatmaps: np.ndarray, *, seed
     their own.
 
     Args:
-        model: With the output `probabilities`.
+        model: With the output `probabilities`; of an ensemble, each network loses the same places of what it sees.
         images: `[N, H, W, C]`.
         heatmaps: `[N, H, W]`.
         seed: Of the random order, and of the order of equal heat.
@@ -139,28 +141,37 @@ class _Asking:
     """The answer to images, asked again of images of which a part is missing."""
 
     def __init__(self, model: keras.Model, images: np.ndarray) -> None:
+        self._members = [_Seeing(member, images) for member in ensemble.networks(model)]
+        self._called = self._probabilities(np.ones((*images.shape[:-1], 1), bool)).argmax(1)
+
+    def both(self, ranks: np.ndarray, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the mean probability after deleting, and after inserting, each fraction of places by rank."""
+        pixels = ranks[0].size
+        first = [(ranks < round(fraction * pixels))[..., np.newaxis] for fraction in fractions]
+        return np.array([self._mean(~chosen) for chosen in first]), np.array([self._mean(chosen) for chosen in first])
+
+    def _mean(self, kept: np.ndarray) -> float:
+        return float(np.take_along_axis(self._probabilities(kept), self._called[:, np.newaxis], 1).mean())
+
+    def _probabilities(self, kept: np.ndarray) -> np.ndarray:
+        return np.mean([member.probabilities(kept) for member in self._members], axis=0)
+
+
+class _Seeing:
+    """What one network sees of images after its preprocessing, and what it answers where places of them are blurred."""
+
+    def __init__(self, model: keras.Model, images: np.ndarray) -> None:
         start = network.input_of(model)
         answer = keras.Model(start, model.output[network.PROBABILITIES])
         self._answer = tf.function(lambda seen: answer(seen, training=False))
         see = keras.Model(model.input, start)
         self._seen = np.concatenate([see(part, training=False) for part in _parts(images)])
         self._absent = np.concatenate([absence.blurred(tf.constant(part)) for part in _parts(self._seen)])
-        self._called = self._probabilities(self._seen).argmax(1)
 
-    def both(self, ranks: np.ndarray, fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the mean probability after deleting, and after inserting, each fraction of places by rank."""
-        pixels = ranks[0].size
-        first = [(ranks < round(fraction * pixels))[..., np.newaxis] for fraction in fractions]
-        return (
-            np.array([self._mean(np.where(chosen, self._absent, self._seen)) for chosen in first]),
-            np.array([self._mean(np.where(chosen, self._seen, self._absent)) for chosen in first]),
-        )
-
-    def _mean(self, seen: np.ndarray) -> float:
-        return float(np.take_along_axis(self._probabilities(seen), self._called[:, np.newaxis], 1).mean())
-
-    def _probabilities(self, seen: np.ndarray) -> np.ndarray:
-        return np.concatenate([self._answer(tf.constant(part)) for part in _parts(seen)])
+    def probabilities(self, kept: np.ndarray) -> np.ndarray:
+        """Returns `[N, K]` of images of which only `kept`, bool `[N, H, W, 1]`, is sharp."""
+        left = np.where(kept, self._seen, self._absent)
+        return np.concatenate([self._answer(tf.constant(part)) for part in _parts(left)])
 
 
 def _parts(images: np.ndarray) -> list[np.ndarray]:
@@ -199,6 +210,17 @@ def _stages(
     ends = np.unique(np.linspace(1, len(blocks), STAGES).round().astype(int))
     parts = [blocks[start:end] for start, end in zip((0, *ends), ends, strict=False)]
     return [(part[-1][0], [layer for _, layers in part for layer in layers]) for part in parts]
+
+
+def _together(
+    members: Sequence[list[tuple[str, list[keras.layers.Layer]]]],
+) -> list[tuple[str, list[keras.layers.Layer]]]:
+    """Returns the stages of several networks as one list; a network of fewer stages is done before the others."""
+    parts = [[part for part in stage if part is not None] for stage in itertools.zip_longest(*members)]
+    return [
+        (" and ".join(dict.fromkeys(name for name, _ in part)), [layer for _, layers in part for layer in layers])
+        for part in parts
+    ]
 
 
 def _mean(values: np.ndarray) -> float | None:

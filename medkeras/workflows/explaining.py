@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from medkeras.data import cases, order, phantom, prepare, store
-from medkeras.explain import integrated, methods, network, occlusion, sanity
+from medkeras.explain import ensemble, integrated, network, occlusion, sanity
 from medkeras.preprocessing import canvas as canvas_layers
 
 MOST, RANDOMISED = 64, 16
@@ -37,7 +38,7 @@ def measure(model: keras.Model, data: prepare.Prepared, *, task: Any, method: st
     Of the phantom, whose lesions are known, these are images with a tumour; of other data any images.
 
     Args:
-        model: From stored values to `logits` and `probabilities`.
+        model: From stored values to `logits` and `probabilities`: one network, or an ensemble.
         data: The prepared data.
         task: Says what is explained, and what is right.
         method: A name of `methods.METHODS`.
@@ -73,7 +74,7 @@ def check(
     """Returns the sanity checks of one method, for `metrics.json`.
 
     Args:
-        model: From stored values to `logits` and `probabilities`.
+        model: From stored values to `logits` and `probabilities`: one network, or an ensemble.
         images: Stored values on the canvas, float32 `[N, H, W, C]`.
         task: Its `explained` says what is explained.
         method: A name of `methods.METHODS`.
@@ -85,7 +86,7 @@ def check(
         `method`; `n`; `inside` as `sanity.inside` returns it, or None; what `sanity.curves` returns, as `curves`; and
         `randomised`: `n`, fewer images than the others, and `stages` as `sanity.randomised` returns them.
     """
-    trained, explain = network.answering(model), methods.METHODS[method]
+    trained, explain = network.answering(model), functools.partial(ensemble.explainer, method)
     outputs, heat = sanity.explained(tf.function(explain(trained, task.explained)), images)
     few = images[: _affordable(model, (1 + sanity.STAGES) * _PASSES[method], most=RANDOMISED)]
     stages = sanity.randomised(trained, few, method=explain, score=task.explained, seed=seed)
@@ -115,7 +116,8 @@ def operations(model: keras.Model) -> int:
     """Returns the multiplications of one image's way to the logits: every kernel at every place."""
     return sum(
         math.prod(layer.output.shape[1:-1]) * math.prod(layer.kernel.shape)
-        for layer in network.to_logits(model).layers
+        for member in ensemble.networks(model)
+        for layer in network.to_logits(member).layers
         if hasattr(layer, "kernel")
     )
 
