@@ -17,10 +17,10 @@ import numpy as np
 from medkeras.confidence import ensemble
 from medkeras.data import cases, prepare
 from medkeras.evaluation import predictions, report
-from medkeras.explain import ensemble as explaining
+from medkeras.explain import ensemble as explain_ensemble
 from medkeras.export import card, saved_model, versions
 from medkeras.tasks import classification
-from medkeras.workflows import assuring, export, finished, folding, gate, publishing, seen, terminal, train
+from medkeras.workflows import assuring, explaining, export, finished, folding, gate, publishing, seen, terminal, train
 
 UNTESTED = (
     "Its figures are those of the folds' networks, each on patients that it had not seen; this model, which learnt "
@@ -187,7 +187,7 @@ def _written(
     whole: Whole, made: _Made, folder: pathlib.Path, name: str
 ) -> tuple[Mapping[str, Any], predictions.Predictions]:
     data, task, settings = whole.data, whole.task, whole.bench.settings
-    method = explaining.choose(settings.explain.method, made.model)
+    method = explain_ensemble.choose(settings.explain.method, made.model)
     publishing.export(made.model, folder, task=task, data=data, method=method)
     served, known = saved_model.Served(folder), seen.of(data)
     known.write(folder)
@@ -227,6 +227,9 @@ def _tested(
         judging=publishing.Judging(settings.seed, settings.train.batch_size, settings.evaluation, made.fitted, source),
         folder=folder,
         overlap=known.overlap(whole.data.digests["test"]),
+        explanations=explaining.measure(
+            made.model, whole.data, task=whole.task, method=model_card.model["explained_by"], seed=settings.seed
+        ),
     )
     model_card = dataclasses.replace(model_card, metrics=metrics["metrics"])
     publishing.write_report(

@@ -11,7 +11,7 @@ from typing import Any
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes
 from medkeras.export import card, versions
-from medkeras.workflows import failing, fitting, opening, publishing, seen, strangers, terminal
+from medkeras.workflows import explaining, export, failing, fitting, opening, publishing, seen, strangers, terminal
 
 UNKNOWN = (
     f"This model keeps no {seen.NAME}, by which pictures of its training are known again: where cases of these data "
@@ -89,6 +89,13 @@ def _evaluate(
             judging=judging,
             folder=folder,
             overlap=overlap,
+            explanations=explaining.measure(
+                export.load_keras(opened.folder / publishing.KERAS_FILE),
+                data,
+                task=opened.task,
+                method=opened.card.model.get("explained_by", export.METHOD),
+                seed=judging.seed,
+            ),
         )
         publishing.write_report(
             folder, served=opened.served, data=data, table=table, metrics=metrics, model_card=opened.card

@@ -16,6 +16,8 @@ from medkeras.preprocessing import preprocessor  # noqa: F401  makes Keras know 
 from medkeras.workflows import opening, publishing, seen, terminal
 
 TOLERANCE = 1e-5
+METHOD = "gradcam"
+"""How models are explained whose card does not say how."""
 _KEPT = (publishing.METRICS, publishing.PREDICTIONS, publishing.REPORT)
 
 
@@ -40,7 +42,7 @@ def export_model(model: str | os.PathLike[str], *, output: str | os.PathLike[str
     base = pathlib.Path(output, opened.card.name)
     version = versions.next_version(base)
     with versions.new_version(base, version) as folder:
-        method = opened.card.model.get("explained_by", "gradcam")
+        method = opened.card.model.get("explained_by", METHOD)
         saved_model.write(network, folder, task=opened.task, canvas=opened.canvas, method=method)
         _compare(opened, saved_model.Served(folder))
         for name in (publishing.KERAS_FILE, *_KEPT, *({seen.NAME} & {*opened.card.files})):
