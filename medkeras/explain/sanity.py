@@ -12,7 +12,7 @@ import numpy as np
 import scipy.stats
 import tensorflow as tf
 
-from medkeras.explain import absence, ensemble, network
+from medkeras.explain import absence, ensemble, integrated, network
 
 STEPS = 10
 STAGES = 4
@@ -135,6 +135,18 @@ def curves(model: keras.Model, images: np.ndarray, heatmaps: np.ndarray, *, seed
         "random_deletion_area": float(by_chance[0]),
         "random_insertion_area": float(by_chance[1]),
     }
+
+
+def missing(model: keras.Model, images: np.ndarray, *, score: network.Score) -> float | None:
+    """Returns how much of what they should sum to integrated gradients miss: 0 is complete, None where that is 0.
+
+    The mean error over the images `[N, H, W, C]`, as a share of the mean difference of the score between image and
+    blurred image; of an ensemble, each network's of its own answer.
+    """
+    measures = [tf.function(integrated.gap(member, score)) for member in ensemble.networks(model)]
+    found = [measure(tf.constant(part)) for measure in measures for part in _parts(images)]
+    error, difference = (np.abs(np.concatenate(values)).sum() for values in zip(*found, strict=True))
+    return float(error / difference) if difference > 0 else None
 
 
 class _Asking:

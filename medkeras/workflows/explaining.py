@@ -21,6 +21,7 @@ LEAST = 4
 OPERATIONS = 5e10
 """Multiplications that the checks may take, each: some seconds on one core."""
 
+_COMPLETE = "integrated_gradients"
 # Passes through the network that one heatmap costs; backwards is twice forwards.
 _PASSES: Mapping[str, int] = types.MappingProxyType(
     {
@@ -83,8 +84,9 @@ def check(
         masks: bool `[N, H, W]`, true inside the lesion; only images whose answer is right count.
 
     Returns:
-        `method`; `n`; `inside` as `sanity.inside` returns it, or None; what `sanity.curves` returns, as `curves`; and
-        `randomised`: `n`, fewer images than the others, and `stages` as `sanity.randomised` returns them.
+        `method`; `n`; `inside` as `sanity.inside` returns it, or None; what `sanity.curves` returns, as `curves`;
+        `randomised`: `n`, fewer images than the others, and `stages` as `sanity.randomised` returns them; and
+        `missing`, on the same few, as `sanity.missing` returns it, None of methods that promise no sum.
     """
     trained, explain = network.answering(model), functools.partial(ensemble.explainer, method)
     outputs, heat = sanity.explained(tf.function(explain(trained, task.explained)), images)
@@ -100,6 +102,7 @@ def check(
         "inside": inside,
         "curves": sanity.curves(trained, images, heat, seed=seed),
         "randomised": {"n": len(few), "stages": stages},
+        "missing": sanity.missing(trained, few, score=task.explained) if method == _COMPLETE else None,
     }
 
 

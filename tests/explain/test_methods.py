@@ -114,6 +114,17 @@ def test_attributions_sum_to_the_difference_of_the_score(steps, within) -> None:
     np.testing.assert_allclose(np.sum(shares, (1, 2, 3)), difference, atol=within * size)
 
 
+def test_attributions_of_a_polynomial_are_exact() -> None:
+    """Gauss and Legendre's rule of three points is exact to the fifth power, whose gradient is of the fourth."""
+    image = keras.Input((2, 2, 1), name="image")
+    logits = keras.layers.Flatten(name="logits")(image**5)
+    seen, start = small.noise(2, side=2), small.noise(2, side=2, seed=9)
+    shares = integrated.attributions(
+        keras.Model(image, logits), tf.constant(seen), tf.constant(start), direction=tf.ones((2, 4)), steps=3
+    )
+    np.testing.assert_allclose(shares, seen**5 - start**5, atol=1e-5)
+
+
 def test_attributions_of_a_linear_network_are_its_weights_times_the_way() -> None:
     image = keras.Input((4, 4, 1), name="image")
     model = small.with_head(image, keras.layers.Flatten()(image))

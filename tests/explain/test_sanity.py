@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 import scipy.stats
 import tensorflow as tf
 
-from medkeras.explain import methods, sanity
+from medkeras.explain import ensemble, methods, sanity
 from tests.explain import small
 
 CORNERS = ((0, 0), (0, 12), (6, 5), (12, 12))
@@ -106,3 +107,55 @@ def test_curves_are_the_same_for_the_same_seed_and_json() -> None:
     given = (small.network(), small.noise(), small.noise(seed=4)[..., 0])
     found = sanity.curves(*given, seed=3)
     assert json.loads(json.dumps(found, allow_nan=False)) == found == sanity.curves(*given, seed=3)
+
+
+def pair(first, second):
+    """Two networks as one, whose probabilities are the mean of theirs."""
+    image = keras.Input(first.input.shape[1:], name="image")
+    nested = [keras.Model(each.input, each.output, name=f"member{n}") for n, each in enumerate((first, second), 1)]
+    answers = [each(image) for each in nested]
+    probabilities = keras.layers.Average(name="probabilities")([answer["probabilities"] for answer in answers])
+    return keras.Model(image, {"logits": keras.ops.log(probabilities), "probabilities": probabilities})
+
+
+def test_an_ensemble_of_one_network_twice_is_judged_as_that_network() -> None:
+    model, images = small.network(), small.noise()
+    heat = small.noise(len(images), seed=4)[..., 0]
+    twice = sanity.curves(pair(model, model), images, heat, seed=0)
+    once = sanity.curves(model, images, heat, seed=0)
+    for name, values in once.items():
+        np.testing.assert_allclose(twice[name], values, atol=1e-6)
+    assert sanity.missing(pair(model, model), images, score=small.likeliest) == pytest.approx(
+        sanity.missing(model, images, score=small.likeliest), rel=1e-4
+    )
+
+
+def test_all_networks_of_an_ensemble_are_shuffled() -> None:
+    both, images = pair(small.network(), small.network(seed=1)), small.noise()
+    method = functools.partial(ensemble.explainer, "gradcam")
+    weights = both.get_weights()
+    found = sanity.randomised(both, images, method=method, score=small.likeliest, seed=0)
+    assert [(stage["down_to"], stage["layers"]) for stage in found] == [("logits", 2), ("block2", 4), ("block1", 6)]
+    assert found[-1]["correlation"] < 0.5
+    assert all(np.array_equal(*pair) for pair in zip(weights, both.get_weights(), strict=True))
+
+
+def test_a_network_of_fewer_blocks_is_done_before_the_others() -> None:
+    both = pair(small.network(), small.spotter())
+    found = sanity.randomised(both, small.noise(2), method=blind, score=small.likeliest, seed=0)
+    assert [(stage["down_to"], stage["layers"]) for stage in found] == [
+        ("logits", 2),
+        ("block2 and block1", 4),
+        ("block1", 5),
+    ]
+
+
+def test_what_integrated_gradients_miss_by_hand() -> None:
+    """A linear network misses nothing; a step that the points skip is missed whole."""
+    image = keras.Input((8, 8, 1), name="image")
+    linear = small.with_head(image, keras.layers.Flatten()(keras.layers.Conv2D(1, 1, name="features")(image)))
+    assert sanity.missing(linear, small.noise(3, side=8), score=small.likeliest) < 1e-4
+    even = np.ones((2, 8, 8, 1), np.float32)
+    zero = small.with_head(image, keras.layers.Flatten()(keras.layers.Conv2D(1, 1, name="features")(image)))
+    zero.set_weights([np.zeros_like(weight) for weight in zero.get_weights()])
+    assert sanity.missing(zero, even, score=small.likeliest) is None

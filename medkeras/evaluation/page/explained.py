@@ -8,6 +8,8 @@ from typing import Any
 from medkeras.evaluation import markup, trust_figures
 from medkeras.evaluation.page import content
 
+INCOMPLETE = 0.1
+
 
 def explanations(report: content.Report) -> content.Section | None:
     """Returns the sanity checks of the heatmaps, where they were made."""
@@ -27,6 +29,7 @@ def explanations(report: content.Report) -> content.Section | None:
         "Area as they appear (random order)": _against(curves, "insertion"),
         **_inside(found.get("inside")),
         **_randomised(found.get("randomised")),
+        **_missing(found.get("missing")),
     }
     return content.Section(
         "explanations",
@@ -47,6 +50,11 @@ def failed(found: Mapping[str, Any]) -> list[str]:
         sentences.append("The answer comes no sooner as the hottest places appear than as random ones do.")
     if inside and inside["share"] is not None and inside["share"] <= inside["chance"]:
         sentences.append("The heat lies within the lesion no more than chance would have it.")
+    if (found.get("missing") or 0) > INCOMPLETE:
+        sentences.append(
+            f"The parts miss {content.percent(found['missing'])} of the answer that they should sum to: read them as "
+            "an order and not as amounts."
+        )
     return sentences
 
 
@@ -67,3 +75,7 @@ def _randomised(found: Mapping[str, Any] | None) -> dict[str, str]:
     if not found or not found["stages"]:
         return {}
     return {"Likeness once all weights are shuffled": markup.number(found["stages"][-1]["correlation"])}
+
+
+def _missing(share: float | None) -> dict[str, str]:
+    return {} if share is None else {"Of the answer, not accounted for": content.percent(share)}
