@@ -80,6 +80,7 @@ def rich(make_table):
             "random_insertion_area": 0.51,
         },
         "randomised": {"n": 4, "stages": [{"down_to": "all", "layers": 9, "correlation": 0.071}]},
+        "missing": 0.043,
     }
     picture = np.random.default_rng(0).integers(0, 256, (40, 40, 1), dtype=np.uint8)
     mistakes = [report.Mistake(test.case_id[i], "ill", "well", 0.9, picture, np.eye(4)) for i in (20, 21)]
@@ -163,7 +164,7 @@ def test_what_is_no_device_is_said_once(page):
         ("refusal", ("8 of 160", "Wrong among the surest 50%", "20.0%", "0.600")),
         ("gate", ("wrong scale", "0.970", "81.0%", "5.0% (2.0% to 9.0%)")),
         ("subgroups", ("By sex", "By site", "fewer than 10 patients")),
-        ("explanations", ("0.350 (0.500)", "25.0% (2.0%)", "75.0% of 7 images", "0.071")),
+        ("explanations", ("0.350 (0.500)", "25.0% (2.0%)", "75.0% of 7 images", "0.071", "4.3%")),
         ("mistakes", ("unfamiliar", "declined to answer", "set: ")),
         ("data-check", ("identical pictures", "Identical pictures 26 54 8 3")),
         ("model", ("2026-01-02 03:04:05", "keras 3.15.1", "Hounsfield units (HU)", answers.AUTHORS)),
@@ -194,6 +195,8 @@ def test_heatmaps_no_better_than_chance_are_said_to_be(rich, changes, failures):
     assert len(explained.failed(found)) == failures
     found["inside"]["share"] = found["inside"]["chance"]
     assert len(explained.failed(found)) == failures + 1
+    found["missing"] = 0.31
+    assert "miss 31.0% of the answer" in explained.failed(found)[-1]
 
 
 def test_only_the_refused_mistake_is_marked(page):
@@ -339,6 +342,15 @@ def test_checklists_leave_to_the_authors_what_a_run_cannot_know(rich, make_table
         assert 0 < known[0] < known[1] < len(items)
     said = Reader(checklists.claim(bare).body).said()
     assert f"44 Funding and its role {answers.AUTHORS}" in said
+
+
+def test_checklists_tell_an_ensemble_and_that_calibration_came_before_the_test(rich):
+    assert answers.ensemble(rich) == ""
+    network = {"name": "mean of 5 cnn", "members": ["repeat1-fold1"]}
+    several = dataclasses.replace(rich, card={**rich.card, "model": network})
+    assert answers.ensemble(several).lower().startswith("mean of 5 cnn")
+    assert answers.fitted(rich) in answers.development(rich)
+    assert answers.updating(rich).startswith("None")
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,22 @@ def fitted(report: content.Report) -> str:
     return f"Probabilities are calibrated on validation ({method}), within the model." if method else ""
 
 
+def development(report: content.Report) -> str:
+    """Says how the model was trained, and what was fitted after that."""
+    return " ".join(filter(None, (training(report), fitted(report))))
+
+
+def updating(report: content.Report) -> str:
+    """Says that nothing was changed for the test: calibration came before it."""
+    return "None: nothing was fitted to the test." if report.fitted else ""
+
+
+def ensemble(report: content.Report) -> str:
+    """Says which networks were combined, and how."""
+    network = report.card.get("model") or {}
+    return _sentence(f"{network['name']}, calibrated one by one") if network.get("members") else ""
+
+
 def metrics(report: content.Report) -> str:
     """Says where the measures stand."""
     return f"{len(report.metrics['metrics'])} measures of all cases, and those of each class: section Measures."

@@ -1,6 +1,7 @@
 """Two checklists of good reporting, answered as far as a run can answer by itself.
 
-The topics are in our own words, the numbers those of the published checklists.
+The topics are in our own words; numbers and order are those of the published checklists, compared item by item: CLAIM
+with the checklist of its 2024 update as the RSNA gives it, TRIPOD+AI with the checklist of 2024.
 
 Reference:
     Tejani et al. (2024), Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 update, Radiology:
@@ -43,7 +44,7 @@ CLAIM: Sequence[Item] = (
     ("24", "Where the weights began", answers.initialisation),
     ("25", "How it was trained", answers.training),
     ("26", "How the final model was chosen", answers.selection),
-    ("27", "Ensembles, if any", None),
+    ("27", "Ensembles, if any", answers.ensemble),
     ("28", "Measures of performance", answers.metrics),
     ("29", "Uncertainty and significance", answers.uncertainty),
     ("30", "Robustness", answers.robustness),
@@ -86,10 +87,10 @@ TRIPOD: Sequence[Item] = (
     ("11", "Missing data", answers.faulty),
     ("12a", "How the data were used and divided", answers.partitions),
     ("12b", "How predictors were handled", answers.preprocessing),
-    ("12c", "Type of model, how built, how validated within", answers.training),
+    ("12c", "Type of model, how built, how validated within", answers.development),
     ("12d", "Differences between places or centres", None),
     ("12e", "Measures of performance and how computed", answers.uncertainty),
-    ("12f", "Updating of the model, such as recalibration", answers.fitted),
+    ("12f", "Updating of the model after its evaluation, such as recalibration", answers.updating),
     ("12g", "How predictions were calculated", answers.architecture),
     ("13", "Imbalance of the classes", answers.imbalance),
     ("14", "Fairness", answers.fairness),
