@@ -193,10 +193,8 @@ def _tests(result: Result) -> str:
             f"{markup.table(header, rows, numeric=(2, 3, 4, 5))}</div>"
         )
     everything = [_test(result, row, f"{_titled(_TESTED[row['metric']])}: ") for row in result["tests"]]
-    parts.append(
-        f'<details class="card"><summary>All {len(everything)} tests</summary>'
-        f"{markup.table(header, everything, numeric=(2, 3, 4, 5))}</details>"
-    )
+    table = markup.table(header, everything, numeric=(2, 3, 4, 5))
+    parts.append(markup.folded(f"All {len(everything)} tests", table))
     return (
         '<h2>Is it more than luck?</h2><p class="muted">Paired tests on the same cases. p (Holm): corrected for all '
         f"pairs of models, each metric by itself; below {LEVEL:g} is called significant. That a difference is not "

@@ -131,7 +131,7 @@ def _spread(result: Result) -> str:
         for name, label in SHOWN.items()
     ]
     header = ("Metric", "Pooled<br>out of fold", "Mean of<br>folds", "Standard<br>deviation", "Lowest", "Highest")
-    return markup.table(header, rows, numeric=range(1, 6), label="Pooled values and spread over folds")
+    return _card(markup.table(header, rows, numeric=range(1, 6), label="Pooled values and spread over folds"))
 
 
 def _folds(result: Result) -> str:
@@ -156,7 +156,7 @@ def _folds(result: Result) -> str:
             "the figures are of the choosing too.</p>"
         )
     table = markup.table(header, rows, numeric=(1, 2, 3, 5, 6, 7, 8), label="Folds")
-    return f"<h2>The folds</h2>{chosen}{table}"
+    return f"<h2>The folds</h2>{chosen}{_card(table)}"
 
 
 def _curve(result: Result) -> str:
@@ -175,7 +175,7 @@ def _curve(result: Result) -> str:
     )
     caption = "Out-of-fold accuracy and its 95% interval; the curve is the fitted law, dashed beyond what was measured."
     picture = markup.drawing(crossval_figures.curve(curve), title="Accuracy and training cases", caption=caption)
-    return f"<h2>What more data would bring</h2><p>{markup.text(curve['fit']['summary'])}</p>{picture}{table}"
+    return f"<h2>What more data would bring</h2><p>{markup.text(curve['fit']['summary'])}</p>{picture}{_card(table)}"
 
 
 def _models(result: Result) -> str:
@@ -188,7 +188,8 @@ def _models(result: Result) -> str:
     if not rows:
         return ""
     header = ("Model", "Folder", "Accuracy on<br>the test split", "AUROC on<br>the test split")
-    return f"<h2>Published models</h2>{markup.table(header, rows, numeric=(2, 3), label='Published models')}"
+    table = markup.table(header, rows, numeric=(2, 3), label="Published models")
+    return f"<h2>Published models</h2>{_card(table)}"
 
 
 def _data(result: Result) -> str:
@@ -206,11 +207,15 @@ def _data(result: Result) -> str:
         "Seeds of folds": ", ".join(map(str, result["seeds"]["folds"])),
         "Predictions out of fold": result["oof_predictions"],
     }
-    return f"<h2>Data and seeds</h2>{markup.facts(values)}"
+    return f"<h2>Data and seeds</h2>{_card(markup.facts(values))}"
 
 
 def _settings(result: Result) -> str:
     return markup.folded("All settings", markup.facts(result["settings"]))
+
+
+def _card(body: str) -> str:
+    return f'<div class="stack"><div class="card">{body}</div></div>'
 
 
 def _named(row: Mapping[str, Any], several: bool) -> str:

@@ -54,10 +54,10 @@ p.muted { max-width: 110ch; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: 7px 12px 7px 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 tr:last-child > * { border-bottom: 0; }
-thead th { color: var(--muted); font-size: 13px; font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 600; overflow-wrap: break-word; max-width: 40ch; }
 td.number, th.number { text-align: right; padding-right: 18px; white-space: nowrap; }
 td:first-child, th { overflow-wrap: anywhere; }
+thead th { color: var(--muted); font-size: 13px; font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
 td small { display: block; color: var(--muted); font-size: 12px; line-height: 1.3; }
 .summary { margin: 0 0 14px; padding-left: 20px; }
 .summary li { margin: 3px 0; max-width: 110ch; overflow-wrap: anywhere; }
@@ -105,7 +105,7 @@ img.small { image-rendering: pixelated; }
 .facts dt { color: var(--muted); flex: none; }
 .facts dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line); margin-top: 48px; padding-top: 14px; }
-@media screen and (max-width: 760px) { .wide tbody th { white-space: normal; }
+@media screen and (max-width: 760px) { tbody th { min-width: 6.5em; } .wide tbody th { white-space: normal; }
   .wide tr > :nth-child(n + 4) { display: none; } main { padding: 24px 14px; } }
 @page { size: A4; margin: 13mm 12mm; }
 @media print {
