@@ -73,6 +73,8 @@ class Answers:
             feeds = {"image": image[np.newaxis].astype(np.float32)}
             outputs = lease.servable.run(saved_model.EXPLAIN, feeds, (*opened.task.outputs, "heatmap"))
         first = {name: value[0] for name, value in outputs.items()}
+        if not np.isfinite(first["probabilities"]).all():
+            raise errors.RefusalError("the model answered without a number")
         layer = markup.heat(first["heatmap"][..., 0], picture.shape[:2])
         return {
             "model": lease.name,
