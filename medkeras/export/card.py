@@ -71,10 +71,15 @@ def write(card: Card, folder: str | os.PathLike[str]) -> Card:
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         libraries={"medkeras": version.VERSION} | {name: importlib.metadata.version(name) for name in LIBRARIES},
     )
+    save(card, folder)
+    return card
+
+
+def save(card: Card, folder: str | os.PathLike[str]) -> None:
+    """Writes the card as it is."""
     text = json.dumps(dataclasses.asdict(card), indent=2, ensure_ascii=False)
     # Backslashes: a path whose bytes are not UTF-8 becomes an escape that JSON knows.
-    (folder / NAME).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    return card
+    pathlib.Path(folder, NAME).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read(folder: str | os.PathLike[str]) -> Card:

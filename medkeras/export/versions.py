@@ -12,23 +12,42 @@ from collections.abc import Iterator
 
 from medkeras import errors
 
+# Remembers the largest number after its folder was deleted; TensorFlow Serving looks at nothing but numbers.
+_NEWEST = ".newest"
+
 
 def next_version(*bases: str | os.PathLike[str]) -> int:
-    """Returns the smallest number above every version in these folders."""
-    numbers = [
-        int(entry.name)
-        for base in map(pathlib.Path, bases)
-        if base.is_dir()
-        for entry in base.iterdir()
-        if entry.name.isdecimal()
-    ]
-    return max(numbers, default=0) + 1
+    """Returns the smallest number above every version that these folders hold or have held.
+
+    A number is never used twice: TensorFlow Serving loads no other files under a number that it knows.
+    """
+    return max((number for base in bases for number in (*_numbers(base), _held(base))), default=0) + 1
 
 
 def latest(base: str | os.PathLike[str]) -> pathlib.Path | None:
     """Returns the folder of the largest version, or None."""
-    number = next_version(base) - 1
+    number = max(_numbers(base), default=0)
     return pathlib.Path(base, str(number)) if number else None
+
+
+def _numbers(base: str | os.PathLike[str]) -> list[int]:
+    folder = pathlib.Path(base)
+    return [int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal()] if folder.is_dir() else []
+
+
+def _held(base: str | os.PathLike[str]) -> int:
+    """Returns the largest number that was ever published in a folder, as far as is noted there."""
+    try:
+        return int(pathlib.Path(base, _NEWEST).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _note(base: pathlib.Path, version: int) -> None:
+    if version > _held(base):
+        written = base / f"{_NEWEST}-{secrets.token_hex(4)}"
+        written.write_text(f"{version}\n", encoding="ascii")
+        written.replace(base / _NEWEST)
 
 
 def unused(folder: str | os.PathLike[str]) -> pathlib.Path:
@@ -57,16 +76,30 @@ def require_writable(folder: str | os.PathLike[str]) -> None:
 def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.Path]:
     """Yields a folder to write into, and makes it `base/version` when the block ends well.
 
-    The folder is written beside its final name, synchronised to disk and renamed, so that a server that watches
-    `base` never sees half of it. When the block raises, Ctrl-C included, nothing is left.
+    A server that watches `base` never sees half of it, nor takes what is being written for a version.
 
     Raises:
         ModelError: The folder cannot be written, or the version appeared in the meantime.
     """
     base = pathlib.Path(base)
+    with new_folder(base / str(version)) as folder:
+        yield folder
+    _note(base, version)
+
+
+@contextlib.contextmanager
+def new_folder(final: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yields a folder to write into, and gives it its name when the block ends well.
+
+    The folder is written beside its final name, synchronised to disk and renamed, so that nobody ever sees half of it.
+    When the block raises, Ctrl-C included, nothing is left.
+
+    Raises:
+        ModelError: The folder cannot be written, or its name appeared in the meantime.
+    """
+    final = pathlib.Path(final)
     # A random name and not the process's number, which every container counts from 1.
-    temporary = base / f"tmp-{version}-{secrets.token_hex(4)}"
-    final = base / str(version)
+    temporary = final.with_name(f"tmp-{final.name}-{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
@@ -78,7 +111,7 @@ def new_version(base: str | os.PathLike[str], version: int) -> Iterator[pathlib.
         yield temporary
         _synchronise(temporary)
         temporary.rename(final)
-        _synchronise_folder(base)
+        _synchronise_folder(final.parent)
     except OSError as error:
         raise errors.ModelError(
             f"A version is written whole or not at all. Received: {errors.printable(final)} ({error.strerror or error})"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -25,7 +27,7 @@ def test_a_version_appears_when_the_block_has_ended(tmp_path) -> None:
         assert not folder.name.isdecimal()
         assert versions.latest(base) is None
         assert versions.next_version(base) == 1
-    assert [entry.name for entry in base.iterdir()] == ["1"]
+    assert sorted(entry.name for entry in base.iterdir()) == [".newest", "1"]
     assert (base / "1" / "file").read_text() == "half"
 
 
@@ -40,8 +42,9 @@ def test_nothing_is_left_when_the_block_fails(tmp_path, kind) -> None:
     write(tmp_path, 1)
     with pytest.raises(kind, match="stopped"):
         fail_with(kind("stopped"), tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["1"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".newest", "1"]
     assert versions.latest(tmp_path) == tmp_path / "1"
+    assert versions.next_version(tmp_path) == 2
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_nothing_is_left(tmp_path) -> None:
@@ -99,6 +102,46 @@ def test_numbers_grow_also_after_an_older_version_was_deleted(tmp_path) -> None:
     (tmp_path / "1" / "inner").rmdir()
     (tmp_path / "1").rmdir()
     assert versions.next_version(tmp_path) == 4
+
+
+def test_a_number_is_not_used_again_after_the_newest_version_was_deleted(tmp_path) -> None:
+    for number in (1, 2):
+        write(tmp_path, number)
+    shutil.rmtree(tmp_path / "2")
+    assert versions.next_version(tmp_path) == 3
+    assert versions.latest(tmp_path) == tmp_path / "1"
+    shutil.rmtree(tmp_path / "1")
+    assert versions.next_version(tmp_path) == 3
+    assert versions.latest(tmp_path) is None
+
+
+@pytest.mark.parametrize("note", ["", "three", "-5", "\x00", "9" * 5000])
+def test_a_note_that_is_no_number_is_overlooked(tmp_path, note) -> None:
+    write(tmp_path, 2)
+    (tmp_path / ".newest").write_text(note)
+    assert versions.next_version(tmp_path) == 3
+    write(tmp_path, 3)
+    assert (tmp_path / ".newest").read_text() == "3\n"
+
+
+def test_a_smaller_number_leaves_the_note_as_it_is(tmp_path) -> None:
+    write(tmp_path, 7)
+    write(tmp_path, 2)
+    assert versions.next_version(tmp_path) == 8
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_new_folder_takes_the_place_of_nothing_but_an_empty_one(tmp_path, empty) -> None:
+    final = tmp_path / "out"
+    final.mkdir()
+    if not empty:
+        (final / "theirs").write_text("theirs")
+    with contextlib.ExitStack() as stack:
+        if not empty:
+            stack.enter_context(pytest.raises(errors.ModelError, match="whole or not at all. Received: .*/out "))
+        with versions.new_folder(final) as folder:
+            (folder / "ours").write_text("ours")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "ours" if empty else "theirs"]
 
 
 def test_everything_is_on_the_disk_before_the_version_has_its_name(tmp_path, monkeypatch) -> None:
