@@ -51,7 +51,8 @@ def _explainer(model: keras.Model, score: network.Score, weights: Weights) -> ne
         gradient = tape.gradient(logits, features, output_gradients=network.direction(outputs, score))
         features, gradient = tf.cast(features, tf.float32), tf.cast(gradient, tf.float32)
         evidence = tf.reduce_sum(features * weights(features, gradient), axis=-1, keepdims=True)
-        return outputs, axes.along(network.scaled(evidence), matrices)
+        # Scaled last: between cells a heatmap may stay below its highest cell.
+        return outputs, network.scaled(axes.along(tf.nn.relu(evidence), matrices))
 
     return explain
 
