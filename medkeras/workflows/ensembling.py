@@ -20,11 +20,27 @@ from medkeras.evaluation import predictions, report
 from medkeras.explain import ensemble as explain_ensemble
 from medkeras.export import card, saved_model, versions
 from medkeras.tasks import classification
-from medkeras.workflows import assuring, explaining, export, finished, folding, gate, publishing, seen, terminal, train
+from medkeras.workflows import (
+    assuring,
+    explaining,
+    export,
+    finished,
+    folding,
+    gate,
+    predicting,
+    publishing,
+    seen,
+    terminal,
+    train,
+)
 
 UNTESTED = (
     "Its figures are those of the folds' networks, each on patients that it had not seen; this model, which learnt "
     "from all of them, has no test of its own."
+)
+_HEATMAPS = (
+    "Heatmaps are those of the folds' networks, each of images that it had not seen; how far they can be believed "
+    "stands in the folds' own reports."
 )
 _ENSEMBLE_SETS = (
     "The prediction sets' thresholds come from what each network said of patients that it had not seen. That the sets "
@@ -245,6 +261,18 @@ def _tested(
     return metrics, table
 
 
+def _mistakes(whole: Whole) -> list[report.Mistake]:
+    """Returns the mistakes that the folds' networks were surest of, each with its own network's heatmap."""
+    several = any(each.part.repeat > 1 for each in whole.answered)
+    found = []
+    for each in whole.answered:
+        served = saved_model.Served(each.model)
+        for mistake in predicting.worst_mistakes(served, whole.data.stores["train"], each.table):
+            name = folding.renamed(mistake.case_id, each.part.repeat) if several else mistake.case_id
+            found.append(dataclasses.replace(mistake, case_id=name))
+    return sorted(found, key=lambda mistake: -mistake.probability)[: predicting.MISTAKES]
+
+
 def _untested(
     whole: Whole, folder: pathlib.Path, model_card: card.Card
 ) -> tuple[Mapping[str, Any], predictions.Predictions]:
@@ -262,11 +290,12 @@ def _untested(
             title=model_card.name,
             metrics=metrics,
             predictions=table,
+            mistakes=_mistakes(whole),
             data_counts=cases.counts(whole.data.case_set.cases),
             patient_counts=cases.patient_counts(whole.data.case_set.cases),
             settings=model_card.training["settings"],
             model_facts={"Evaluated on": data, **publishing.model_facts(model_card)},
-            notes=(UNTESTED, *whole.data.case_set.notes),
+            notes=(UNTESTED, _HEATMAPS, *whole.data.case_set.notes),
             limits=model_card.limits,
         ),
     )

@@ -29,17 +29,21 @@ def predict_split(
 def worst_mistakes(
     served: saved_model.Served, images: store.Store, table: predictions.Predictions
 ) -> list[report.Mistake]:
-    """Returns the wrong predictions that the model was surest of, with what it looked at."""
-    chosen = _surest_errors(table)
-    if not len(chosen):
+    """Returns the wrong predictions that the model was surest of, with what it looked at.
+
+    The store holds the table's cases, found by their names, and may hold others.
+    """
+    chosen = _surest_errors(table).tolist()
+    if not chosen:
         return []
-    (batch,) = images.attach(tf.data.Dataset.from_tensors({"index": chosen}))
+    places = {case.case_id: place for place, case in enumerate(images.cases)}
+    found = [places[table.case_id[row]] for row in chosen]
+    (batch,) = images.attach(tf.data.Dataset.from_tensors({"index": np.array(found)}))
     heatmaps = served.explain(batch["image"])["heatmap"]
-    rows = chosen.tolist()
-    pictures = [displayable(image, images.cases[row]) for row, image in zip(rows, batch["image"].numpy(), strict=True)]
+    members = [images.cases[place] for place in found]
     return [
-        _mistake(table, images.cases[row], row, picture, heatmap[..., 0])
-        for row, picture, heatmap in zip(rows, pictures, heatmaps, strict=True)
+        _mistake(table, case, row, displayable(image, case), heatmap[..., 0])
+        for row, case, image, heatmap in zip(chosen, members, batch["image"].numpy(), heatmaps, strict=True)
     ]
 
 

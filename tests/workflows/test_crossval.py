@@ -181,6 +181,10 @@ def test_the_ensemble_is_a_model_like_any_other(done, tmp_path) -> None:
     assert metrics["n"] == 8
     again = evaluate.evaluate(done.made.ensemble, done.settings, output=tmp_path / "out")
     assert again.metrics["metrics"]["log_loss"]["value"] == pytest.approx(metrics["metrics"]["log_loss"]["value"])
+    judged = again.metrics["explanations"]
+    assert judged["n"] == 8
+    assert [stage["layers"] % 2 for stage in judged["randomised"]["stages"]] == [0, 0, 0, 0]
+    assert "Can its heatmaps be believed?" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert read(done)["test"]["ensemble"] == metrics["metrics"]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
@@ -191,12 +195,24 @@ def test_the_ensemble_is_a_model_like_any_other(done, tmp_path) -> None:
 def test_without_a_test_split_the_figures_are_those_out_of_fold_and_say_so(done, tmp_path) -> None:
     _, data, _ = next(each for each in done.trainings if each[2].get("stops"))
     bench = folding.Bench(done.settings, ["cnn"], data.canvas, tmp_path, tmp_path, None)
-    whole = ensembling.Whole(bench, data, None, (), out_of_fold(done))
-    metrics, _ = ensembling._untested(whole, tmp_path, card.read(done.made.ensemble))
+    answered = [
+        folding.Answered(
+            folding.Part(name, 1, fold, data.case_set),
+            predictions.read_csv(done.made.folder / "folds" / name / folding.MODEL / "1" / "predictions.csv"),
+            {},
+            done.made.folder / "folds" / name,
+        )
+        for fold, name in enumerate(("repeat1-fold1", "repeat1-fold2"), 1)
+    ]
+    whole = ensembling.Whole(bench, data, None, answered, out_of_fold(done))
+    metrics, table = ensembling._untested(whole, tmp_path, card.read(done.made.ensemble))
     assert metrics["metrics"] == done.made.result["pooled"]["metrics"]
     assert metrics["source"]["data"].endswith(", out of fold")
     assert card.read(tmp_path).metrics == json.loads(json.dumps(metrics["metrics"]))
-    assert "has no test of its own" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "has no test of its own" in page
+    wrong = int((table.probabilities.argmax(1) != table.target.argmax(1)).sum())
+    assert page.count("under its heatmap") == min(wrong, 8) > 0
 
 
 def test_the_final_model_learns_from_all_cases_as_long_as_the_folds_did_at_their_best(done) -> None:
