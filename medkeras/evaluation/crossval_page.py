@@ -47,7 +47,7 @@ def write(path: str | os.PathLike[str], result: Result) -> None:
 
 def render(result: Result) -> str:
     """Returns the page as HTML."""
-    sections = (_headline, _notes, _pictures, _spread, _folds, _curve, _models, _data, _settings)
+    sections = (_headline, _notes, _pictures, _spread, _folds, _curve, _models, _data)
     title = f"Cross-validation on {result['data']['source']}"
     body = "\n".join(section(result) for section in sections)
     return markup.page(title, body, footer=markup.NOT_A_DEVICE)
@@ -207,15 +207,12 @@ def _data(result: Result) -> str:
         "Seeds of folds": ", ".join(map(str, result["seeds"]["folds"])),
         "Predictions out of fold": result["oof_predictions"],
     }
-    return f"<h2>Data and seeds</h2>{_card(markup.facts(values))}"
+    settings = markup.folded("All settings", markup.facts(result["settings"]))
+    return f"<h2>Data and seeds</h2>{_card(markup.facts(values), settings)}"
 
 
-def _settings(result: Result) -> str:
-    return markup.folded("All settings", markup.facts(result["settings"]))
-
-
-def _card(body: str) -> str:
-    return f'<div class="stack"><div class="card">{body}</div></div>'
+def _card(body: str, below: str = "") -> str:
+    return f'<div class="stack"><div class="card">{body}</div>{below}</div>'
 
 
 def _named(row: Mapping[str, Any], several: bool) -> str:
