@@ -57,19 +57,10 @@ class Answers:
             RefusalError: Why the file is not answered for.
             StatusError: The model is not there, or too busy.
         """
-        with self._registry.lease(model) as lease, _kept(content) as path:
-            if lease.folder is None or saved_model.EXPLAIN not in lease.servable.signatures:
-                raise errors.RefusalError("the page answers for models that medkeras exported")
-            opened = _described(lease.folder)
-            try:
-                asked = questions.expand([path], opened.viewing(config.DataConfig()))
-                chosen = len(asked) // 2 if frame is None else min(max(frame, 0), len(asked) - 1)
-                image = fitting.read(opened, asked[chosen])
-                picture = predicting.displayable(image, asked[chosen].case)
-            except errors.BadInputError as error:
-                raise errors.RefusalError(error.reason) from None
-            except errors.DataError:
-                raise errors.RefusalError("the file holds no image that this model can be asked about") from None
+        with self._registry.lease(model) as lease:
+            opened = _opened(lease)
+            with _kept(content) as path:
+                image, picture, chosen, count = _seen(opened, path, frame)
             feeds = {"image": image[np.newaxis].astype(np.float32)}
             outputs = lease.servable.run(saved_model.EXPLAIN, feeds, (*opened.task.outputs, "heatmap"))
         first = {name: value[0] for name, value in outputs.items()}
@@ -80,17 +71,37 @@ class Answers:
             "model": lease.name,
             "version": lease.version,
             "frame": chosen,
-            "frames": len(asked),
+            "frames": count,
             "image": _png(picture if picture.shape[-1] == 3 else picture[..., 0]),
             "heatmap": _png(np.rint(255 * layer).astype(np.uint8)),
             **_told(opened, first),
         }
 
     def _facts(self, name: str) -> dict[str, Any]:
-        with contextlib.suppress(status.StatusError, errors.ModelError), self._registry.lease(name) as lease:
-            if lease.folder is not None and saved_model.EXPLAIN in lease.servable.signatures:
-                return {"name": name, "version": lease.version, **_public(_described(lease.folder).card)}
+        with contextlib.suppress(status.StatusError, errors.RefusalError), self._registry.lease(name) as lease:
+            return {"name": name, "version": lease.version, **_public(_opened(lease).card)}
         return {}
+
+
+def _opened(lease: servable.Lease) -> opening.Described:
+    """Returns what the card says of a model; raises `RefusalError` where it is not one that medkeras exported."""
+    if lease.folder is not None and saved_model.EXPLAIN in lease.servable.signatures:
+        with contextlib.suppress(errors.ModelError):
+            return _described(lease.folder)
+    raise errors.RefusalError("the page answers for models that medkeras exported")
+
+
+def _seen(opened: opening.Described, path: str, frame: int | None) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Returns the stored values of a frame, a picture of it, which frame it is, and how many there are."""
+    try:
+        asked = questions.expand([path], opened.viewing(config.DataConfig()))
+        chosen = len(asked) // 2 if frame is None else min(max(frame, 0), len(asked) - 1)
+        image = fitting.read(opened, asked[chosen])
+        return image, predicting.displayable(image, asked[chosen].case), chosen, len(asked)
+    except errors.BadInputError as error:
+        raise errors.RefusalError(error.reason) from None
+    except errors.DataError:
+        raise errors.RefusalError("the file holds no image that this model can be asked about") from None
 
 
 @functools.lru_cache(maxsize=32)
