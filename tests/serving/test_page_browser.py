@@ -1,4 +1,4 @@
-"""The page in Chromium: by pointer and keyboard, light and dark, wide and narrow, and without a fault of accessibility."""
+"""The page in Chromium: by pointer and keyboard, light and dark, wide and narrow, and accessible."""
 
 from __future__ import annotations
 
