@@ -34,6 +34,19 @@ def unguarded(text: str) -> str:
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
+def separator(header: str) -> str:
+    """Returns what parts the cells: a comma, or the semicolon or tab that spreadsheet programs write in some countries.
+
+    Args:
+        header: The first line of a table of predictions, which always has a `case_id`.
+
+    >>> separator("case_id;y_true;prob"), separator("y_true,case_id,prob_a;b")
+    (';', ',')
+    """
+    plain = header.strip().replace('"', "")
+    return next((mark for mark in ",;\t" if "case_id" in plain.split(mark)), ",")
+
+
 def join_labels(labels: Iterable[str]) -> str:
     r"""Returns class names as one text: joined by `|`, with `\` before a `|` or `\` of a name.
 
@@ -117,5 +130,5 @@ def _converted(column: str, cells: Sequence[str], convert: Callable[[str], float
         try:
             found[row] = convert(cell)
         except (ValueError, KeyError):
-            raise errors.DataError(f"Column '{column}' holds {rule}. Received: {cell!r}") from None
+            raise errors.DataError(f"Column '{column}' holds {rule}. Received: {cell!r} in line {row + 2}") from None
     return found

@@ -128,10 +128,14 @@ def read_csv(path: str | os.PathLike[str]) -> Predictions:
     name = errors.printable(path)
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            lines = list(csv.reader(file, strict=True))
+            separator = cells.separator(file.readline())
+            file.seek(0)
+            lines = list(csv.reader(file, delimiter=separator, strict=True))
     except (OSError, csv.Error) as error:
         raise errors.DataError(f"{name}: predictions are a readable CSV file. Received: {error}") from None
     header = lines[0] if lines else []
+    if "\0" in "".join(header):
+        raise errors.DataError(f"{name}: predictions are UTF-8 text. Received: UTF-16, or no text")
     if not foreign.is_foreign(header):
         _check_header(name, header)
     for number, line in enumerate(lines[1:], start=2):
@@ -172,7 +176,7 @@ def _check_probabilities(table: Predictions) -> None:
     if not good.all():
         row, column = np.argwhere(~good)[0]
         raise errors.DataError(
-            f"A probability lies between 0 and 1. Received: {values[row, column]} "
+            f"A probability lies between 0 and 1. Received: {values[row, column]:.6g} "
             f"for case {table.case_id[row]!r}, column {PROBABILITY}{table.classes[column]}"
         )
     sums = values.sum(axis=1, dtype=np.float64)

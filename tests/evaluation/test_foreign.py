@@ -62,6 +62,24 @@ def test_unlabelled_cases_have_no_target(tmp_path):
     assert read(tmp_path, "case_id,prob_a,prob_b", "1,0.5,0.5").target is None
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_spreadsheets_of_some_countries_part_cells_by_other_marks(tmp_path, mark):
+    lines = ["case_id,y_true,prob_a,prob_b", "1,b,0.25,0.75"]
+    table = read(tmp_path, "\ufeff" + lines[0].replace(",", mark), lines[1].replace(",", mark))
+    assert (table.classes, table.target.tolist()) == (("a", "b"), [[0, 1]])
+
+
+def test_text_of_two_bytes_a_character_is_refused_in_words(tmp_path):
+    (tmp_path / "p.csv").write_text("case_id,y_true,prob_a,prob_b\n1,b,0.5,0.5", encoding="utf-16")
+    with pytest.raises(errors.DataError, match="p.csv: predictions are UTF-8 text. Received: UTF-16, or no text$"):
+        tables.read_csv(tmp_path / "p.csv")
+
+
+def test_names_of_files_may_be_any_bytes(tmp_path):
+    (tmp_path / "p.csv").write_text("case_id,prob_a,prob_b\nü,0.5,0.5", encoding="latin-1")
+    assert tables.read_csv(tmp_path / "p.csv").case_id == ("\udcfc",)
+
+
 HEADER, GOOD = "case_id,patient_id,y_true,prob_a,prob_b", "1,p,a,0.75,0.25"
 
 
@@ -72,7 +90,7 @@ HEADER, GOOD = "case_id,patient_id,y_true,prob_a,prob_b", "1,p,a,0.75,0.25"
         ([HEADER, GOOD.replace("1,p", ",p")], "'case_id' is filled in every line"),
         ([HEADER, GOOD, GOOD.replace("1,p", "2,")], "'patient_id' is filled in every line or in none"),
         ([HEADER, GOOD.replace("0.75", "nan")], "between 0 and 1. Received: nan for case '1'"),
-        ([HEADER, GOOD.replace("0.75", "")], "'prob_a' holds numbers"),
+        ([HEADER, GOOD.replace("0.75", "")], "'prob_a' holds numbers. Received: '' in line 2"),
         ([HEADER, GOOD.replace("0.75", "0,75")], "line 2"),
         ([HEADER, GOOD.replace("0.75", "0.5")], "sum to 1. Received: 0.75 for case '1'"),
         ([HEADER, GOOD.replace("0.75", "75")], "between 0 and 1"),
