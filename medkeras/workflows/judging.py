@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -9,6 +10,7 @@ import pathlib
 import numpy as np
 
 from medkeras import config, errors
+from medkeras.data import split
 from medkeras.evaluation import classification, markup, operating, predictions, report
 from medkeras.workflows import evaluate, publishing
 
@@ -38,6 +40,7 @@ def evaluate_predictions(
     rule = settings.evaluation.operating_point
     operating.check_rule(rule)
     whole = predictions.read_csv(table)
+    _require_text(whole, errors.printable(table))
     test, validation = _split(whole, errors.printable(table))
     points = operating.choose(validation, rule) if validation is not None else ()
     chosen = settings.evaluation
@@ -59,12 +62,30 @@ def evaluate_predictions(
     return evaluate.Evaluated(folder, metrics)
 
 
+def _require_text(table: predictions.Predictions, name: str) -> None:
+    """Refuses bytes that are not UTF-8 in a name of a class or a group, which the results show; a path may hold any."""
+    groups = itertools.chain(table.metadata, *table.metadata.values())
+    for text in itertools.chain(table.classes, groups):
+        if errors.printable(text) != text:
+            raise errors.DataError(
+                f"{name}: names of classes and groups are UTF-8 text. Received: {errors.printable(text)!r}"
+            )
+
+
 def _split(table: predictions.Predictions, name: str) -> tuple[predictions.Predictions, predictions.Predictions | None]:
     """Returns the rows to judge, and those that thresholds are chosen on."""
-    splits = np.array(table.split)
-    if not np.isin(splits, ("test", "validation")).any():
+    splits = np.array([_split_name(text, name) for text in table.split])
+    if not any(table.split):
         return table, None
     if not (splits == "test").any():
         raise errors.DataError(f"{name}: a table with splits has rows of the test split. Received: none")
     validation = table.take(splits == "validation") if (splits == "validation").any() else None
     return table.take(splits == "test"), validation
+
+
+def _split_name(text: str, name: str) -> str:
+    """Returns `train`, `validation`, `test`, or empty where the table does not say."""
+    found = split.split_name(text) if text else ""
+    if found is None:
+        raise errors.DataError(f"{name}: a split is train, validation or test. Received: {text!r}")
+    return found
