@@ -23,8 +23,8 @@ from uvicorn.protocols.http import httptools_impl
 
 from medkeras.serving import http_cycle, http_limits
 
-_VERBS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
-_REQUEST_LINE = re.compile(rb"[A-Z][A-Z-]* \S+ HTTP/1\.[01]\r?\n")
+_VERBS = frozenset({b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"})
+_REQUEST_LINE = re.compile(rb"^([A-Z-]+) \S+ HTTP/1\.[01]\r?$", re.MULTILINE)
 _VERSIONS = frozenset({"1.0", "1.1"})
 _PIECE = 8 * 1024
 _SWEEP_SECONDS = 0.5
@@ -64,6 +64,8 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         self.shell = shell
         self.limits = shell.limits
         self.cycle: http_cycle.Cycle
+        self.running: http_cycle.Cycle | None = None
+        self.half_closed = False
         self.phase = _WAITING
         self.deadline = self.loop.time() + self.limits.header_seconds
         self.taken = 0
@@ -82,11 +84,16 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         """Gives back what the connection took."""
         self._release()
         self.pipeline.clear()
+        if self.running is not None:
+            # Uvicorn tells the last call of a pipeline alone.
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Answers what was asked before a client closed his half."""
-        pending = self.phase == _ANSWER and self.cycle is not None and not self.cycle.response_complete
+        self.half_closed = True
+        pending = self.phase in (_ANSWER, _LINGER) and self.cycle is not None and not self.cycle.response_complete
         if pending:
             self.cycle.keep_alive = False
         return pending and self.scheme == "http"
@@ -100,7 +107,10 @@ class Protocol(httptools_impl.HttpToolsProtocol):
             piece = data if self.phase == _BODY else data[:_PIECE]
             data = data[len(piece) :]
             self._count(len(piece))
-            self._feed(piece)
+            if self.phase == _BODY and self.shell.load.buffered > self.limits.max_buffered_bytes:
+                self._cut(http_limits.busy("Too many bodies at once"))
+            else:
+                self._feed(piece)
 
     def on_message_begin(self) -> None:
         """Begins a request, perhaps behind one that is not answered yet."""
@@ -151,7 +161,7 @@ class Protocol(httptools_impl.HttpToolsProtocol):
 
     def finish(self) -> None:
         """Closes; what the client still sends is read and dropped for a while, or it would never see the answer."""
-        unread = self.phase in (_BODY, _LINGER)
+        unread = self.phase in (_BODY, _LINGER) and not self.half_closed
         self._linger()
         if unread and self.transport.can_write_eof():
             self.flow.resume_reading()
@@ -216,11 +226,13 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserInvalidMethodError:
-            self._refuse(http_limits.RefusedError(501 if _REQUEST_LINE.match(piece) else 400))
+            strange = set(_REQUEST_LINE.findall(piece)) - _VERBS
+            self._refuse(http_limits.RefusedError(501 if strange else 400))
         except httptools.HttpParserUpgrade:
             return
         except httptools.HttpParserError:
-            self._refuse(http_limits.RefusedError(400))
+            refuse = self._cut if self.phase == _BODY else self._refuse
+            refuse(http_limits.RefusedError(400))
         self._weigh()
 
     def _weigh(self) -> None:
@@ -228,8 +240,6 @@ class Protocol(httptools_impl.HttpToolsProtocol):
             self._refuse(http_limits.RefusedError(431, "The headers are larger than this server takes"))
         elif self.phase == _BODY and self.taken > (_FRAMES + 1) * self.body_bytes + _SPARE_BYTES:
             self._cut(http_limits.RefusedError(400, "The body is more frame than body"))
-        elif self.phase == _BODY and self.shell.load.buffered > self.limits.max_buffered_bytes:
-            self._cut(http_limits.busy("Too many bodies at once"))
 
     def _describe(self, method: str, version: str, call: http_limits.Call) -> None:
         """Fills in what the application sees; the target stays as it was sent."""
@@ -248,7 +258,7 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         length = headers.get(b"content-length", b"0")
         if version not in _VERSIONS:
             return http_limits.RefusedError(400)
-        if method not in _VERBS:
+        if method.encode() not in _VERBS:
             return http_limits.RefusedError(501)
         if size > limits.max_header_bytes:
             return http_limits.RefusedError(431, "The headers are larger than this server takes")
@@ -297,6 +307,7 @@ class Protocol(httptools_impl.HttpToolsProtocol):
             self.pipeline.appendleft((cycle, app))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.running = cycle
         self.shell.load.in_flight += 1
         super()._start_asgi_task(cycle, app)
 
