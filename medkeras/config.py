@@ -289,7 +289,7 @@ def _checked(key: str, field: dataclasses.Field[Any], value: Any) -> Any:
     if choices and value not in choices:
         raise errors.ConfigError(f"{key}: {errors.unknown('value', value, choices)}")
     if isinstance(value, (int, float)) and not low <= value <= high:
-        raise errors.ConfigError(f"{key} lies between {low:g} and {high:g}. Received: {value!r}")
+        raise errors.ConfigError(f"{key} lies between {low:.10g} and {high:.10g}. Received: {value!r}")
     return value
 
 

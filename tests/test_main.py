@@ -16,7 +16,8 @@ from absl.testing import flagsaver
 from PIL import Image
 
 import main
-from medkeras.workflows import commands
+import medkeras
+from medkeras.workflows import commands, crossval
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = (
@@ -96,6 +97,7 @@ MISTAKES = {
     "no value": (["--mode=train", "--set=seed"], "A setting is written section.field=value. Received: 'seed'"),
     "wrong value": (["--mode=train", "--set=train.epochs=3.5"], "train.epochs is a whole number. Received: '3.5'"),
     "out of range": (["--mode=train", "--set=train.epochs=0"], "train.epochs lies between 1 and 100000. Received: 0"),
+    "a large bound": (["--mode=train", "--set=seed=-1"], "seed lies between 0 and 2147483647. Received: -1"),
     "unknown recipe": (["--mode=train", "--recipe=phantm"], "Unknown recipe; did you mean 'phantom'?"),
     "unknown scheme": (["--mode=train", "--data=foldr:x"], "Unknown data scheme; did you mean 'folder'?"),
     "unknown model name": (["--mode=train", "--set=model.name=resnt"], "Unknown model; did you mean 'resnet'"),
@@ -110,7 +112,7 @@ MISTAKES = {
     ),
     "a flag of another mode": (
         ["--mode=train", "--model=x"],
-        "--model belongs to compare and evaluate and export and predict. Received: --mode=train",
+        "--model belongs to compare, evaluate, export and predict. Received: --mode=train",
     ),
 }
 
@@ -276,6 +278,26 @@ def test_a_real_process_predicts_without_chatter(root, model, tmp_path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 8 + 1
     assert json.loads(lines[-1])["predicted"] == 8
+
+
+def test_crossval_says_where_its_models_are(capfd, monkeypatch, tmp_path) -> None:
+    result = {"ensemble": "models/a-ensemble/1", "final": None, "pooled": {"metrics": {}}}
+    monkeypatch.setattr(crossval.CrossValidated, "sentences", ("Found.",))
+    monkeypatch.setattr(medkeras, "crossval", lambda *_, **__: crossval.CrossValidated(tmp_path, result), raising=False)
+    assert call("--mode=crossval", f"--output={tmp_path}", "--json") == 0
+    answer, lines = last_json(capfd)
+    folder = f"{tmp_path}/models/a-ensemble/1"
+    assert lines == ["Found.", "", f"model   {folder}", f"report  {tmp_path}/crossval.html"]
+    assert (answer["ensemble"], answer["final"]) == (folder, None)
+
+
+def test_a_table_of_one_patient_and_one_class_is_told_in_good_words(capfd, tmp_path) -> None:
+    (tmp_path / "p.csv").write_text("case_id,patient_id,y_true,prob_a,prob_b\n1,p,a,0.9,0.1\n2,p,a,0.8,0.2\n")
+    arguments = (f"--predictions={tmp_path / 'p.csv'}", f"--output={tmp_path / 'out'}", "--set=evaluation.resamples=20")
+    assert call("--mode=evaluate", *arguments) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1] == "2 test cases of 1 patient, 95% intervals"
+    assert "  auroc_macro        n/a  no interval" in lines
 
 
 def test_sigterm_ends_it_as_ctrl_c_does() -> None:

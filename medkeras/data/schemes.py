@@ -139,6 +139,11 @@ def _read(settings: config.DataConfig, seed: int) -> cases.CaseSet:
         raise errors.ConfigError(
             f"Data are written SCHEME:PLACE; is '{kind}:{settings.source}' meant? Received: {settings.source!r}"
         )
+    if ":" not in settings.source and scheme not in (*FLAT, *DETAILED):
+        schemes = ", ".join(sorted((*FLAT, *DETAILED)))
+        raise errors.ConfigError(
+            f"Data are phantom, or written SCHEME:PLACE with a scheme of {schemes}. Received: {settings.source!r}"
+        )
     if scheme not in (*FLAT, *DETAILED):
         raise errors.ConfigError(errors.unknown("data scheme", scheme, ["phantom", *FLAT, *DETAILED]))
     if not place:

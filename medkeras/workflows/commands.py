@@ -123,8 +123,11 @@ def crossval(door: Door) -> dict[str, Any]:
     """Trains and tests a network on each part of the patients in turn."""
     places = {"output": front.required(door.flags, "output"), "workdir": door.flags.workdir or "runs"}
     done = door.public("crossval")(door.settings(), **places, key=door.flags.key)
-    front.show("\n".join((*done.sentences, f"\nreport  {done.folder / 'crossval.html'}")))
-    models = {name: done.result[name] for name in ("ensemble", "final")}
+    models = {
+        name: str(place) if place else None for name, place in (("ensemble", done.ensemble), ("final", done.final))
+    }
+    listed = [f"model   {place}" for place in models.values() if place]
+    front.show("\n".join((*done.sentences, "", *listed, f"report  {done.folder / 'crossval.html'}")))
     return {"output": str(done.folder), "pooled": done.result["pooled"]["metrics"], **models}
 
 
@@ -139,13 +142,15 @@ def deidentify(door: Door) -> dict[str, Any]:
 
 
 def _show_metrics(metrics: Mapping[str, Any]) -> None:
-    patients = f" of {metrics['n_patients']} patients" if metrics["n_patients"] < metrics["n"] else ""
+    count = metrics["n_patients"]
+    patients = f" of {count} patient{'s' if count > 1 else ''}" if count < metrics["n"] else ""
     front.show(f"\n{metrics['n']} test cases{patients}, 95% intervals")
     for name in HEADLINE:
         entry = metrics["metrics"][name]
         known = {key: "n/a" if value is None else f"{value:.3f}" for key, value in entry.items()}
-        flat = "  every resample alike: says nothing" if entry["low"] == entry["high"] else ""
-        front.show(f"  {name:<18} {known['value']}  ({known['low']} to {known['high']}){flat}")
+        interval = "no interval" if entry["low"] is None else f"({known['low']} to {known['high']})"
+        flat = entry["low"] is not None and entry["low"] == entry["high"]
+        front.show(f"  {name:<18} {known['value']}  {interval}{'  every resample alike: says nothing' if flat else ''}")
     for sentence in (*metrics["undefined"], *metrics.get("conformal", {}).get("warnings", ())):
         front.show(f"Note: {sentence}")
 

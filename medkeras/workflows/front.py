@@ -112,6 +112,6 @@ def _refuse_unused(values: flags.FlagValues, mode: str, modes: Mapping[str, Mode
     for flag in values.get_key_flags_for_module(sys.argv[0]):
         owners = set(flag.help.partition(":")[0].split(", "))
         if owners <= set(modes) and mode not in owners and flag.value not in (None, [], False):
-            raise errors.ConfigError(
-                f"--{flag.name} belongs to {' and '.join(sorted(owners))}. Received: --mode={mode}"
-            )
+            *others, last = sorted(owners)
+            listed = f"{', '.join(others)} and {last}" if others else last
+            raise errors.ConfigError(f"--{flag.name} belongs to {listed}. Received: --mode={mode}")

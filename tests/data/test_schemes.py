@@ -149,6 +149,7 @@ def test_an_empty_class_folder_and_a_missing_folder_are_refused(tmp_path) -> Non
         ("foldr:x", "Unknown data scheme; did you mean 'folder'"),
         ("folder:", "Data are written folder:PLACE"),
         ("csv", "Data are written csv:PLACE"),
+        ("scans", "Data are phantom, or written SCHEME:PLACE with a scheme of csv, .* Received: 'scans'"),
     ],
 )
 def test_a_source_that_is_not_scheme_and_place(source, message) -> None:
