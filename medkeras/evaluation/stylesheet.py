@@ -107,6 +107,8 @@ img.small { image-rendering: pixelated; }
 footer { color: var(--muted); font-size: 13px; border-top: 1px solid var(--line); margin-top: 48px; padding-top: 14px; }
 @media screen and (max-width: 760px) { tbody th { min-width: 6.5em; } .wide tbody th { white-space: normal; }
   .wide tr > :nth-child(n + 4) { display: none; } main { padding: 24px 14px; } }
+@media screen and (max-width: 480px) { #subgroups figure { overflow-x: auto; }
+  #subgroups figure svg { max-width: none; zoom: 0.62; } }
 @page { size: A4; margin: 13mm 12mm; }
 @media print {
   body { background: #fff; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
