@@ -15,20 +15,21 @@ from medkeras.workflows import predict
 from tests.confidence import made as assurances
 from tests.conformance import test_models as networks
 
-DEEP = tuple(name for name in networks.SHAPES if name not in networks.QUICK_TO_EXPORT)
+SMALL = ("cnn", "resnet_small")
+DEEP = tuple(name for name in networks.SHAPES if name not in SMALL)
 
 
-def check(heat: np.ndarray, images: np.ndarray) -> None:
-    """Heat is of the image's shape, and each image's largest is 1, or nothing speaks for its answer."""
+def check(heat: np.ndarray, images: np.ndarray) -> bool:
+    """Heat is of the image's shape, each image's largest is 1 or all are 0; returns whether any is not 0."""
     assert heat.shape == (*images.shape[:3], 1)
     assert heat.min() >= 0
     highest = heat.max(axis=(1, 2, 3))
     assert set(highest.round(5).tolist()) <= {0.0, 1.0}
-    assert highest.max() == pytest.approx(1)
+    return bool(highest.any())
 
 
 @pytest.mark.parametrize("method", methods.METHODS)
-@pytest.mark.parametrize("name", networks.QUICK_TO_EXPORT)
+@pytest.mark.parametrize("name", SMALL)
 def test_exported_and_asked_by_predict(name, method, trained, tmp_path) -> None:
     made, folder = networks.make(name), tmp_path / "1"
     model = assurances.assured(made.model, value_range=(0.0, 255.0))
@@ -38,7 +39,7 @@ def test_exported_and_asked_by_predict(name, method, trained, tmp_path) -> None:
     given = {**known.input, "height": height, "width": width, "channels": channels}
     card.write(dataclasses.replace(known, task=networks.TASK.description(), input=given), folder)
     heat = saved_model.Served(folder).explain(made.images)["heatmap"]
-    check(heat, made.images)
+    assert check(heat, made.images)
     expected = methods.METHODS[method](made.model, networks.TASK.explained)(tf.constant(made.images, tf.float32))[1]
     # The noise alone: where neighbours are equal, which of them a maximum takes is a matter of rounding.
     assert np.corrcoef(heat[2].ravel(), np.ravel(expected[2]))[0, 1] > 0.95
@@ -55,6 +56,10 @@ def test_exported_and_asked_by_predict(name, method, trained, tmp_path) -> None:
 def test_deep_networks_in_a_graph(name) -> None:
     made = networks.make(name)
     images = tf.constant(made.images[:2], tf.float32)
-    for method in methods.METHODS.values():
-        explain = tf.function(method(made.model, networks.TASK.explained), reduce_retracing=True)
-        check(explain(images)[1].numpy(), made.images[:2])
+    warm = {}
+    for method, make in methods.METHODS.items():
+        explain = tf.function(make(made.model, networks.TASK.explained))
+        warm[method] = check(explain(images)[1].numpy(), made.images[:2])
+    # In a network that has learned nothing, no cell need speak for the answer; some pixel does.
+    assert warm["integrated_gradients"]
+    assert warm["occlusion"]
