@@ -7,16 +7,14 @@ import concurrent.futures
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import starlette.routing
 
-from medkeras.serving import http_limits, messages, metrics, options
+from medkeras.serving import http_limits, messages, metrics, noted, options
 
 TIMED_OUT = "Timed out waiting for notification"
-MOST_INFLATED = 100 * 1024 * 1024
 _API = re.compile(r"(?is)/v1/.*")
 _PREFLIGHT = ("Content-Type", "text/html; charset=ISO-8859-1")
 _CORS = (
@@ -25,7 +23,6 @@ _CORS = (
     ("Access-Control-Allow-Headers", "Content-Type"),
 )
 _DOCUMENT_THREADS = 2
-_GZIP = 16 + zlib.MAX_WBITS
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -60,6 +57,7 @@ class App:
         self._measured = measured
         self._metrics_path = metrics_path
         self._pages = starlette.routing.Router(list(pages), redirect_slashes=False, default=_no_page)
+        self._paths = {route.path for route in pages}
         threads = chosen.rest_api_num_threads or 4 * (os.cpu_count() or 1)
         self._calls = concurrent.futures.ThreadPoolExecutor(threads, "rest")
         # A probe is answered while every thread above is at work.
@@ -67,14 +65,16 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        target = scope["state"]["target"]
+        target, call = scope["state"]["target"], scope["state"]["call"]
         if _API.fullmatch(target):
+            call.route = noted.route(target)[0]
             await self._api(scope, receive, send)
         elif self._metrics_path and target.partition("?")[0] == self._metrics_path:
+            call.route = self._metrics_path
             await _send(send, self._metrics(target))
-            scope["state"]["call"].route = self._metrics_path
         elif target != "/" or b"text/html" in dict(scope["headers"]).get(b"accept", b""):
             # A program that asks for / gets what TensorFlow Serving has there: nothing.
+            call.route = scope["path"] if scope["path"] in self._paths else ""
             await self._pages(scope, receive, send)
         else:
             await _no_page(scope, receive, send)
@@ -100,8 +100,8 @@ class App:
         call: http_limits.Call = scope["state"]["call"]
 
         def work() -> messages.Response:
-            body = _inflated(b"".join(parts), headers)
-            return self._answer(messages.Request(scope["method"], scope["state"]["target"], headers, body), call)
+            target, body = scope["state"]["target"], b"".join(parts)
+            return self._answer(messages.Request(scope["method"], target, headers, body), call)
 
         threads = self._calls if scope["method"] == "POST" else self._documents
         future = threads.submit(work)
@@ -142,18 +142,6 @@ async def _parts(receive: Receive) -> list[bytes]:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return parts
-
-
-def _inflated(body: bytes, headers: dict[str, str]) -> bytes:
-    """Returns a body without its gzip; empty, as upstream has it, where that fails or is larger than 100 MiB."""
-    if "gzip" not in headers.get("content-encoding", ""):
-        return body
-    inflater = zlib.decompressobj(_GZIP)
-    try:
-        plain = inflater.decompress(body, MOST_INFLATED)
-    except zlib.error:
-        return b""
-    return plain if inflater.eof else b""
 
 
 def _preflight(headers: dict[str, str]) -> messages.Response:
