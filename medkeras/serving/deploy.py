@@ -99,8 +99,8 @@ def check(models: Sequence[Model]) -> None:
     for model in models:
         if not _NAME.fullmatch(model.name) or ".." in model.name:
             raise errors.ModelError(
-                "A served model's name is 1 to 63 letters, digits, '_', '-' and '.', of ASCII, and begins with a letter "
-                f"or digit. Received: {model.name!r}"
+                "A served model's name is 1 to 63 ASCII letters, digits, '_', '-' and '.', and begins with a letter or "
+                f"digit. Received: {model.name!r}"
             )
         numbers = [each.number for each in model.versions]
         for number in numbers:
@@ -211,8 +211,8 @@ def _sizes(models: Sequence[Model]) -> dict[str, str]:
     parts = " + ".join(f"{model.memory} ({model.name})" for model in models)
     return {
         "memory": str(memory(models)),
-        "memory_text": f"{_SERVER} for the server and its calls + {parts}, rounded up: every version here, and one more "
-        "of each model's largest, because a new one is loaded before the old one goes",
+        "memory_text": f"{_SERVER} for the server and its calls + {parts}, rounded up: every version here, and one "
+        "more of each model's largest, because a new one is loaded before the old one goes",
         "models_size": f"{size} MiB",
         "storage": str(max(1024, _rounded(10 * size))),
     }

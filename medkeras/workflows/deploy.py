@@ -65,12 +65,15 @@ def deploy(models: Sequence[str | os.PathLike[str]], *, output: str | os.PathLik
         served = _grouped(cards, found)
         for path, text in files.render(served).items():
             _write(written / path, text)
+        _open_to_containers(written)
     return Deployed(final, served, files.memory(served))
 
 
 def _card(folder: pathlib.Path) -> card.Card:
     """Returns the card of a version after its files were compared with it."""
     found = card.read(folder)
+    if not isinstance(found.name, str):
+        raise errors.ModelError(f"{errors.printable(folder / card.NAME)}: is not a card that medkeras wrote (name)")
     outside = [name for name in found.files if ".." in pathlib.PurePosixPath(name).parts or name.startswith("/")]
     if outside or _GRAPH not in found.files:
         raise errors.ModelError(
@@ -88,10 +91,9 @@ def _check_names(cards: Sequence[card.Card]) -> None:
 
 def _grouped(cards: Sequence[card.Card], found: Sequence[files.Version]) -> list[files.Model]:
     """Returns the models in the order in which they were first given, their versions in the order given."""
-    names = dict.fromkeys(str(each.name) for each in cards)
     return [
-        files.Model(name, [one for each, one in zip(cards, found, strict=True) if str(each.name) == name])
-        for name in names
+        files.Model(name, [one for each, one in zip(cards, found, strict=True) if each.name == name])
+        for name in dict.fromkeys(each.name for each in cards)
     ]
 
 
@@ -130,5 +132,9 @@ def _copied(folder: pathlib.Path, published: card.Card, models: pathlib.Path) ->
 def _write(path: pathlib.Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    if path.suffix == ".sh":
-        path.chmod(0o755)
+
+
+def _open_to_containers(folder: pathlib.Path) -> None:
+    """Lets everybody read, whatever the umask: in its container the server runs as a user of its own."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.suffix == ".sh" else 0o644)
