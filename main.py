@@ -18,7 +18,7 @@ from medkeras import config, errors
 from medkeras.workflows import commands, front
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("mode", None, "train, evaluate, predict, export, audit, compare, crossval or deidentify")
+flags.DEFINE_string("mode", None, "train, evaluate, predict, export, deploy, audit, compare, crossval or deidentify")
 flags.DEFINE_string("recipe", None, "train, compare, crossval: settings of pipelines/NAME.py to start from")
 flags.DEFINE_string(
     "data",
@@ -27,7 +27,7 @@ flags.DEFINE_string(
     "nifti:DIR",
 )
 flags.DEFINE_multi_string(
-    "model", [], "evaluate, predict, export, compare: a folder of saved_models; compare: may be repeated"
+    "model", [], "evaluate, predict, export, deploy, compare: a folder of saved_models; deploy and compare take several"
 )
 flags.DEFINE_string("predictions", None, "evaluate: a CSV table of predictions, instead of --model and --data")
 flags.DEFINE_multi_string("input", [], "predict, deidentify: a file or a folder of files; may be repeated")

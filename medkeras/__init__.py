@@ -28,6 +28,7 @@ _HOMES = {
     "compare": "medkeras.workflows.compare",
     "crossval": "medkeras.workflows.crossval",
     "deidentify": "medkeras.workflows.deidentify",
+    "deploy": "medkeras.workflows.deploy",
     "evaluate": "medkeras.workflows.evaluate",
     "evaluate_predictions": "medkeras.workflows.judging",
     "export_model": "medkeras.workflows.export",

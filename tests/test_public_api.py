@@ -32,6 +32,7 @@ NAMES = [
     "compare",
     "crossval",
     "deidentify",
+    "deploy",
     "evaluate",
     "evaluate_predictions",
     "export_model",

@@ -100,6 +100,15 @@ def export(door: Door) -> dict[str, Any]:
     return {"model": str(folder)}
 
 
+def deploy(door: Door) -> dict[str, Any]:
+    """Writes what runs published models in TensorFlow Serving."""
+    done = door.public("deploy")(door.flags.model, output=front.required(door.flags, "output"))
+    for name, labels in done.labels.items():
+        front.show(f"{name}  " + ", ".join(f"{label} {number}" for label, number in labels.items()))
+    front.show(f"memory  {done.memory} MiB\nbegin   {done.folder / 'README.md'}")
+    return {"output": str(done.folder), "labels": done.labels, "memory": done.memory}
+
+
 def audit(door: Door) -> dict[str, Any]:
     """Looks at a data set."""
     front.required(door.flags, "data")
@@ -172,6 +181,7 @@ MODES: Mapping[str, Callable[[Door], dict[str, Any]]] = MappingProxyType(
         "evaluate": evaluate,
         "predict": predict,
         "export": export,
+        "deploy": deploy,
         "audit": audit,
         "compare": compare,
         "crossval": crossval,
