@@ -360,6 +360,8 @@ class Server(uvicorn.Server):
         )
         super().__init__(settings)
         self._protocol: Any = settings.http
+        self.app = app
+        self.shell = shell
         self.tls = tls
         self._sweeper: asyncio.Task[None] | None = None
 

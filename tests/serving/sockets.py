@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from medkeras.serving import access, access_log, http_limits, http_server
+from medkeras.serving import access, access_log, http_limits, http_server, process
 
 HOST = "127.0.0.1"
 
@@ -51,13 +51,26 @@ def running(
         limits or http_limits.Limits(), admit, access_log.begin, calls.append, load or http_limits.Load()
     )
     server = http_server.Server(app, shell, drain_seconds=drain_seconds, tls=tls)
-    run = Running(server, shell, calls)
+    with _started(Running(server, shell, calls)) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def serving(parts: process.Parts) -> Iterator[Running]:
+    """Runs the REST port of a whole server."""
+    server = process.http(parts)
+    with _started(Running(server, server.shell, [])) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def _started(run: Running) -> Iterator[Running]:
     run.thread.start()
-    run.wait_for(lambda: server.server_state.default_headers)
+    run.wait_for(lambda: run.server.server_state.default_headers)
     try:
         yield run
     finally:
-        server.should_exit = True
+        run.server.should_exit = True
         run.thread.join(timeout=15)
         assert not run.thread.is_alive()
 
