@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from medkeras import config
 from medkeras.confidence import assurance, familiarity
 from medkeras.data import cases, order, prepare
 from medkeras.evaluation import conformal, operating, predictions, scaling, selective
-from medkeras.workflows import passing
+from medkeras.workflows import passing, terminal
 
 IMAGES = 600
 """Training images that the model's idea of the familiar is made of, at most."""
@@ -132,11 +133,21 @@ def _attached(
 ) -> Assured:
     found = promises(table, task, chosen)
     complete = assurance.Assurance(fitted, found.sets.thresholds, known, gate=chosen.gate, confidence=found.confidence)
-    calibration = {"calibration": fitted.to_json() | {"temperature": fitted.temperature}}
-    return Assured(
-        model=assurance.attach(model, complete, value_range=data.value_range),
-        fitted=calibration | found.to_json(chosen),
-    )
+    described = {"calibration": fitted.to_json() | {"temperature": fitted.temperature}, **found.to_json(chosen)}
+    described["abstain"]["notes"] = powerless(len(known.scores), chosen.gate)
+    for note in described["abstain"]["notes"]:
+        terminal.say(f"Note: {note}")
+    return Assured(assurance.attach(model, complete, value_range=data.value_range), described)
+
+
+def powerless(count: int, gate: float) -> list[str]:
+    """Returns a sentence where the gate can turn nothing away: the strangest image is one in `count` + 1."""
+    if not 0 < gate <= 1 / (count + 1):
+        return []
+    return [
+        f"The input gate turns nothing away: at evaluation.gate={gate:g} it needs {math.floor(1 / gate)} cases that "
+        f"trained nothing to know the strange by, and had {count}."
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

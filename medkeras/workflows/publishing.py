@@ -102,7 +102,10 @@ def write_report(
             settings=model_card.training["settings"],
             model_facts={"Evaluated on": metrics["source"]["data"], **model_facts(model_card)},
             # The report says by itself, and at more length, what it means that no patients are known.
-            notes=[note for note in data.case_set.notes if note != split.NO_PATIENTS],
+            notes=[
+                *(note for note in data.case_set.notes if note != split.NO_PATIENTS),
+                *model_card.fitted.get("abstain", {}).get("notes", ()),
+            ],
             data_check=_data_check(metrics, model_card),
             limits=model_card.limits,
             card=dataclasses.asdict(model_card),
