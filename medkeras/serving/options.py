@@ -62,6 +62,7 @@ class Options:
     token_file: str = _flag("", "file of bearer tokens, one `name token` a line; each call then needs one")
     model_hashes_file: str = _flag("", "SHA-256 sums, as sha256sum writes them, of models without a card")
     allow_unverified_models: bool = _flag(False, "whether a model without card or sums is loaded: a model is code")
+    page: bool = _flag(True, "whether browsers that ask for / get the page")
     access_log: str = _flag("", "file of the access log; standard error if empty")
     max_body_bytes: int = _flag(128 * _MEBIBYTE, "bytes that a request may have")
     max_connections: int = _flag(1000, "connections to the REST port that may be open")

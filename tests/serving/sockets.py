@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pathlib
 import socket
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from medkeras.serving import access, access_log, http_limits, http_server, process
+from medkeras.serving import access, access_log, http_limits, http_server, options, process
 
 HOST = "127.0.0.1"
 
@@ -73,6 +75,15 @@ def _started(run: Running) -> Iterator[Running]:
         run.server.should_exit = True
         run.thread.join(timeout=15)
         assert not run.thread.is_alive()
+
+
+def make_certificate(folder: pathlib.Path, name: str) -> options.Options:
+    """Writes NAME.pem and NAME.key, for this machine's names, and returns options that name them."""
+    key, chain = folder / f"{name}.key", folder / f"{name}.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(chain)]
+    subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    return options.Options(tls_certificate=str(chain), tls_key=str(key))
 
 
 def connect(port: int, *, timeout: float = 20) -> socket.socket:

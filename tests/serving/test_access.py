@@ -7,13 +7,13 @@ import datetime
 import io
 import json
 import ssl
-import subprocess
 
 import grpc
 import pytest
 
 from medkeras import errors
 from medkeras.serving import access, access_log, http_limits, options
+from tests.serving import sockets
 
 GOOD, OTHER = "0123456789abcdef", "fedcba9876543210"
 
@@ -129,14 +129,8 @@ def test_grpc_goes_on_with_a_token_alone(tokens) -> None:
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     for name in ("a", "b"):
-        subprocess.run(
-            [*command.split(), *names, "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"],
-            check=True,
-            capture_output=True,
-        )
+        sockets.make_certificate(folder, name)
     return folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import ssl
 import time
 
 import pytest
@@ -189,6 +190,26 @@ def test_the_access_log_knows_the_model_and_nothing_of_the_request() -> None:
     ]  # fmt: skip
     assert (second["status"], second["model"], second["route"]) == (404, "", "/v1/models/{model}:predict")
     assert (third["status"], third["route"]) == (404, "")
+
+
+def test_tls(tmp_path) -> None:
+    chosen = sockets.make_certificate(tmp_path, "a")
+    found = access.certificate(chosen)
+    trusting = ssl.create_default_context(cafile=chosen.tls_certificate)
+    with sockets.serving(parts(tls=found.context())) as run:
+        connection = http.client.HTTPSConnection("localhost", run.port, context=trusting, timeout=20)
+        connection.request("POST", "/v1/models/brain:predict", body=b"x" * 100_000)
+        assert len(json.loads(connection.getresponse().read())["body"]) == 100_000
+        connection.request("GET", "/none")
+        assert connection.getresponse().status == 404
+        connection.close()
+        assert sockets.exchange(run.port, b"GET / HTTP/1.1\r\n\r\n") == b""
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.load_verify_locations(chosen.tls_certificate)
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(ssl.SSLError), sockets.connect(run.port) as plain:
+            old.wrap_socket(plain, server_hostname="localhost")
 
 
 @pytest.mark.parametrize(
