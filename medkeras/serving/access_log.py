@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import json
-import queue
 import re
 import secrets
 import threading
@@ -16,6 +16,7 @@ from medkeras.serving import http_limits
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # What a slow disk or a full pipe may keep waiting; more is counted, not kept.
 _MOST_WAITING = 10_000
+_EVERY_SECONDS = 0.1
 
 
 def begin(method: str, headers: Mapping[bytes, bytes]) -> http_limits.Call:
@@ -25,7 +26,7 @@ def begin(method: str, headers: Mapping[bytes, bytes]) -> http_limits.Call:
 
 
 class AccessLog:
-    """Writes records on a thread of its own: no call waits for a disk.
+    """Writes records on a thread of its own, many at a time: no call waits for a disk.
 
     Args:
         stream: Where the lines go.
@@ -33,30 +34,38 @@ class AccessLog:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._waiting: queue.SimpleQueue[tuple[datetime.datetime, http_limits.Call] | None] = queue.SimpleQueue()
+        self._waiting: collections.deque[tuple[datetime.datetime, http_limits.Call]] = collections.deque()
         self._lost = 0
-        self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="access-log", daemon=True)
         self._thread.start()
 
     def add(self, call: http_limits.Call) -> None:
         """Takes the record of a call that is over."""
-        if self._waiting.qsize() >= _MOST_WAITING:
+        if len(self._waiting) >= _MOST_WAITING:
             self._lost += 1
         else:
-            self._waiting.put((datetime.datetime.now(datetime.UTC), call))
+            self._waiting.append((datetime.datetime.now(datetime.UTC), call))
 
     def close(self) -> None:
         """Writes what waits and ends."""
-        self._waiting.put(None)
+        self._closing.set()
         self._thread.join(timeout=5)
 
+    def _work(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._closing.wait(_EVERY_SECONDS)
+            self._write()
+
     def _write(self) -> None:
-        while (entry := self._waiting.get()) is not None:
-            lost, self._lost = self._lost, 0
-            text = json.dumps({"lost": lost}) + "\n" if lost else ""
-            self._stream.write(f"{text}{line(*entry)}\n")
-            if self._waiting.empty():
-                self._stream.flush()
+        lines = [line(*self._waiting.popleft()) for _ in range(len(self._waiting))]
+        lost, self._lost = self._lost, 0
+        if lost:
+            lines.append(json.dumps({"lost": lost}))
+        if lines:
+            self._stream.write("\n".join((*lines, "")))
+            self._stream.flush()
 
 
 def line(time: datetime.datetime, call: http_limits.Call) -> str:

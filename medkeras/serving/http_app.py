@@ -67,7 +67,7 @@ class App:
         """Answers one request."""
         target, call = scope["state"]["target"], scope["state"]["call"]
         if _API.fullmatch(target):
-            call.route = noted.route(target)[0]
+            call.route = noted.route(scope["method"], target)[0]
             await self._api(scope, receive, send)
         elif self._metrics_path and target.partition("?")[0] == self._metrics_path:
             call.route = self._metrics_path

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medkeras.serving import http_limits, metrics, servable, status
+from medkeras.serving import http_limits, metrics, routing, servable, status
 
-_TARGET = re.compile(
-    r"(?is)/v1/models/[^/:]+(/versions/\d+|/labels/[^/:]+)?(?::(classify|regress|predict)|(/metadata))?(\?.*)?"
-)
+_RUN = ("predict", "classify", "regress")
 _CODES = {code.http: code for code in reversed(status.Code)} | {500: status.Code.INTERNAL}
 
 
@@ -80,22 +77,22 @@ class Timed:
         return answer
 
 
-def route(target: str) -> tuple[str, str]:
+def route(method: str, target: str) -> tuple[str, str]:
     """Returns the pattern of a target, which names no model, and the API that it asks for.
 
-    >>> route("/v1/models/brain/versions/3:predict")
+    >>> route("POST", "/v1/models/brain/versions/3:predict")
     ('/v1/models/{model}/versions/{version}:predict', 'predict')
-    >>> route("/v1/patients/Smith")
+    >>> route("GET", "/v1/patients/Smith")
     ('/v1', '')
     """
-    found = _TARGET.fullmatch(target)
-    if not found:
+    try:
+        found = routing.route(method, target)
+    except status.StatusError:
         return "/v1", ""
-    which, verb, metadata, _ = found.groups()
-    kind = which.split("/")[1].lower() if which else ""
-    middle = f"/{kind}/{{{kind[:-1]}}}" if kind else ""
-    end = f":{verb.lower()}" if verb else "/metadata" if metadata else ""
-    return f"/v1/models/{{model}}{middle}{end}", (verb or "").lower()
+    which = "/versions/{version}" if found.version is not None else "/labels/{label}" if found.label else ""
+    api = found.verb if found.verb in _RUN else ""
+    end = f":{api}" if api else "/metadata" if found.verb == "metadata" else ""
+    return f"/v1/models/{{model}}{which}{end}", api
 
 
 def code(http_status: int) -> status.Code:

@@ -213,7 +213,7 @@ def _admit(parts: Parts) -> Callable[[str, bytes, Mapping[bytes, bytes], http_li
 
 def _answer(parts: Parts) -> Callable[[messages.Request, http_limits.Call], messages.Response]:
     def answer(request: messages.Request, call: http_limits.Call) -> messages.Response:
-        api = noted.route(request.target)[1]
+        api = noted.route(request.method, request.target)[1]
         return parts.answer(request, noted.Noting(parts.registry, call, parts.measured, api=api))
 
     return answer

@@ -213,19 +213,19 @@ def test_tls(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "expected"),
+    ("method", "target", "expected"),
     [
-        ("/v1/models/a:predict", ("/v1/models/{model}:predict", "predict")),
-        ("/v1/models/a/labels/b:regress", ("/v1/models/{model}/labels/{label}:regress", "regress")),
-        ("/v1/models/a/versions/3/metadata", ("/v1/models/{model}/versions/{version}/metadata", "")),
-        ("/v1/models/a", ("/v1/models/{model}", "")),
-        ("/v1/models/a:explain", ("/v1", "")),
-        ("/v1/models/a/b/c", ("/v1", "")),
-        ("/V1/MODELS/A:PREDICT", ("/v1/models/{model}:predict", "predict")),
+        ("POST", "/v1/models/a:predict", ("/v1/models/{model}:predict", "predict")),
+        ("POST", "/v1/models/a/labels/b:regress", ("/v1/models/{model}/labels/{label}:regress", "regress")),
+        ("GET", "/v1/models/a/versions/3/metadata", ("/v1/models/{model}/versions/{version}/metadata", "")),
+        ("GET", "/v1/models/a", ("/v1/models/{model}", "")),
+        ("POST", "/v1/models/a:explain", ("/v1", "")),
+        ("GET", "/v1/models/a/b/c", ("/v1", "")),
+        ("PUT", "/v1/models/a:predict", ("/v1", "")),
     ],
 )
-def test_routes_name_no_model(target, expected) -> None:
-    assert noted.route(target) == expected
+def test_routes_name_no_model(method, target, expected) -> None:
+    assert noted.route(method, target) == expected
 
 
 TRAVERSALS = [
