@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import json
 import os
 import re
 from collections.abc import Callable, MutableMapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import starlette.routing
 
-from medkeras.serving import http_limits, messages, metrics, noted, options
+from medkeras.serving import http_limits, messages, metrics, noted, options, rest
 
 TIMED_OUT = "Timed out waiting for notification"
 _API = re.compile(r"(?is)/v1/.*")
@@ -111,7 +110,7 @@ class App:
             )
         except TimeoutError:
             self._outlive(future)
-            return _error(504, TIMED_OUT)
+            return messages.Response(504, (("Content-Type", http_limits.JSON),), rest.error_body(TIMED_OUT))
 
     def _outlive(self, future: concurrent.futures.Future[messages.Response]) -> None:
         """Counts a call as in flight until its thread is free again."""
@@ -148,11 +147,6 @@ def _preflight(headers: dict[str, str]) -> messages.Response:
     origin = headers.get("origin", "")
     known = "http://" in origin or "https://" in origin
     return messages.Response(200 if known else 400, (_PREFLIGHT,), b"")
-
-
-def _error(status: int, message: str) -> messages.Response:
-    text = json.dumps({"error": message}, indent=4).encode()
-    return messages.Response(status, (("Content-Type", http_limits.JSON),), text)
 
 
 async def _send(send: Send, response: messages.Response) -> None:
