@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from medkeras.export import card
 from medkeras.serving import status
 
 _LARGEST_CARD = 64 * 1024 * 1024
-# What a load may read, whether or not a card speaks of it.
-_LOADED = ("saved_model.pb", "saved_model.pbtxt", "variables/", "assets/", "assets.extra/")
+# What a load may read, whether or not a card speaks of it; a copy for servers may lack the rest.
+_GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+_LOADED = (*_GRAPHS, "fingerprint.pb", "variables", "assets", "assets.extra")
 _HEXADECIMAL = 64
 
 
@@ -32,14 +34,16 @@ class Verifier:
         self._unverified = unverified
 
     def check(self, folder: pathlib.Path) -> None:
-        """Returns if a folder may be loaded.
+        """Returns if a folder may be loaded, or holds nothing that could be.
 
         Raises:
             StatusError: `FAILED_PRECONDITION`: a file is not what the card or the list says, or there is neither.
         """
         place = folder / card.NAME
+        if not any((folder / name).is_file() for name in _GRAPHS):
+            return
         if place.exists():
-            _compare(_card_sums(place), card.checksums(folder), "its card")
+            _compare(_card_sums(place), _sums(folder), "its card")
         elif not self._unverified:
             self._check_list(folder)
 
@@ -49,7 +53,7 @@ class Verifier:
                 "A model is loaded if it has a card, if --model_hashes_file lists its files, or with "
                 "--allow_unverified_models. Received: none of them"
             )
-        for name, digest in card.checksums(folder).items():
+        for name, digest in _sums(folder).items():
             if (pathlib.PurePath(name).name, digest) not in self._allowed:
                 raise _refused(f"Every file of a model without a card is in --model_hashes_file. Received: {name}")
 
@@ -57,13 +61,21 @@ class Verifier:
 def _compare(expected: Mapping[str, str], found: Mapping[str, str], source: str) -> None:
     if "saved_model.pb" not in expected:
         raise _refused(f"A SavedModel has saved_model.pb. Received: {source} without it")
-    for name, digest in expected.items():
-        if found.get(name) != digest:
-            what = "another" if name in found else "no such file"
-            raise _refused(f"{name} has the SHA-256 that {source} gives. Received: {what}")
-    strangers = sorted(name for name in set(found) - set(expected) if name.startswith(_LOADED))
-    if strangers:
-        raise _refused(f"Every file that is loaded is in {source}. Received: {strangers[0]}")
+    for name in sorted(set(expected) | set(found)):
+        if name.partition("/")[0] in _LOADED and found.get(name) != expected.get(name):
+            raise _refused(f"Every file that is loaded has the SHA-256 that {source} gives. Received: another {name}")
+
+
+def _sums(folder: pathlib.Path) -> Mapping[str, str]:
+    """Returns the SHA-256 of each file that a load may read, by relative path."""
+    tops = [folder / name for name in _LOADED]
+    paths = [path for top in tops for path in (top, *top.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _card_sums(place: pathlib.Path) -> Mapping[str, str]:

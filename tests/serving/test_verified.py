@@ -19,6 +19,7 @@ def model(tmp_path) -> pathlib.Path:
     (folder / "variables").mkdir(parents=True)
     (folder / "assets.extra").mkdir()
     (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "report.html").write_bytes(b"figures")
     (folder / "variables" / "variables.index").write_bytes(b"index")
     return folder
 
@@ -70,9 +71,9 @@ def empty_card(folder: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (change, "saved_model.pb has the SHA-256 that its card gives"),
-        (remove, "no such file"),
-        (add, "Every file that is loaded is in its card"),
+        (change, "another saved_model.pb"),
+        (remove, "another variables/variables.index"),
+        (add, "another assets.extra/tf_serving_warmup_requests"),
         (break_card, "one that medkeras wrote"),
         (empty_card, "has saved_model.pb"),
     ],
@@ -83,8 +84,9 @@ def test_a_model_that_is_not_is_refused_whatever_the_operator_allows(carded, dam
     assert words in refusal(verified.Verifier(unverified=unverified), carded)
 
 
-def test_a_note_beside_the_model_does_no_harm(carded) -> None:
+def test_what_is_not_loaded_may_be_there_or_not(carded) -> None:
     (carded / "README.txt").write_text("a note")
+    (carded / "report.html").unlink()
     verified.Verifier().check(carded)
 
 
@@ -116,3 +118,7 @@ def test_a_list_that_is_none_is_refused(tmp_path, text) -> None:
 def test_a_list_that_is_missing_is_told(tmp_path) -> None:
     with pytest.raises(errors.ConfigError, match="text file that can be read"):
         verified.Verifier(tmp_path / "absent")
+
+
+def test_a_folder_without_a_graph_is_left_to_the_loader_to_refuse(tmp_path) -> None:
+    verified.Verifier().check(tmp_path)
