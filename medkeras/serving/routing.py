@@ -23,6 +23,7 @@ _POST = re.compile(rf"/v1/models/{_MODEL}{_VERSION}:(classify|regress|predict)",
 _GET = re.compile(rf"/v1/models(?:/{_MODEL})?{_VERSION}(?:/(metadata))?", re.IGNORECASE | re.ASCII)
 _VERBS: dict[str, Verb] = {"predict": "predict", "classify": "classify", "regress": "regress"}
 _LARGEST = 2**63 - 1
+_DIGITS = len(str(_LARGEST))
 
 
 class UntoldError(status.StatusError):
@@ -59,7 +60,9 @@ def route(method: str, target: str) -> Call:
     if found is None:
         raise _malformed(method, target)
     model, version, label, verb = found.groups("")
-    if version and int(version) > _LARGEST:
+    # Counted first: a number may be as long as a header.
+    digits = version.lstrip("0") or version[:1]
+    if len(digits) > _DIGITS or (version and int(digits) > _LARGEST):
         raise UntoldError(status.Code.INVALID_ARGUMENT, f"Failed to convert version: {version} to numeric.")
     if method == "GET":
         known: Verb | None = "metadata" if verb == "metadata" else "status"
@@ -67,7 +70,7 @@ def route(method: str, target: str) -> Call:
         known = _VERBS.get(verb)
     if known is None:
         raise _malformed(method, target)
-    return Call(known, _decoded(model), int(version) if version else None, _decoded(label) if label else None)
+    return Call(known, _decoded(model), int(digits) if version else None, _decoded(label) if label else None)
 
 
 _NONE = re.compile(r"(?!)")
