@@ -28,6 +28,7 @@ _BAD_HEX = "Incorrect hex digit after \\u escape in string."
 _POWERS = tuple(float(f"1e{exponent}") for exponent in range(309))
 _LARGEST = float(2**1023) * (2 - 2.0**-52)
 _MOST_DIGITS = 17
+_INT_DIGITS = 20
 
 
 class _Missing:
@@ -242,10 +243,11 @@ class _Number:
             return self._special(minus)
         fraction = self._fraction()
         exponent = self._exponent()
-        number = int(whole)
-        if fraction or exponent is not None or number > (2**63 if minus else 2**64 - 1):
+        limit = 2**63 if minus else 2**64 - 1
+        # Counted before it is read, which takes long and is forbidden for thousands of digits.
+        if fraction or exponent is not None or len(whole) > _INT_DIGITS or int(whole) > limit:
             return self._double(whole, fraction, exponent or 0, minus=minus)
-        return -number if minus else number
+        return -int(whole) if minus else int(whole)
 
     def _special(self, minus: bool) -> float:
         for text, value in ((b"NaN", float("nan")), (b"Inf", float("inf"))):
@@ -293,8 +295,8 @@ class _Number:
     def _significand(self, whole: bytes, fraction: bytes, limit: int) -> tuple[float, int]:
         """Returns the digits as a double, and how many of them are behind the point."""
         exact = whole
-        while int(exact[:20]) > limit or len(exact) > 20:
-            exact = exact[: min(len(exact) - 1, 20)]
+        while len(exact) > _INT_DIGITS or int(exact) > limit:
+            exact = exact[: min(len(exact) - 1, _INT_DIGITS)]
         number, digits, taken = int(exact), len(exact) - 1, 0
         if exact == whole:
             while taken < len(fraction) and number < 2**53:

@@ -92,9 +92,9 @@ def dense(value: Any, dtype: int) -> np.ndarray | None:
         values = list(itertools.chain.from_iterable(values))
     if not kinds <= _KINDS.get(dtype, frozenset()):
         return None
-    if dtype == types_pb2.DT_STRING and not all(isinstance(one, str) or is_base64(one) for one in values):
-        return None
     if dtype in _RANGES and values and not _fits(min(values), dtype) & _fits(max(values), dtype):
+        return None
+    if dtype == types_pb2.DT_STRING and (values := _strings(values)) is None:
         return None
     return array(values, shape, dtype)
 
@@ -118,10 +118,17 @@ def array(values: Sequence[Any], shape: Sequence[int], dtype: int) -> np.ndarray
         return _flushed(flat).reshape(shape)
     if dtype == types_pb2.DT_STRING:
         flat = np.empty(len(values), object)
-        flat[:] = [json_text.encoded(one) if isinstance(one, str) else base64_bytes(one) for one in values]
+        flat[:] = values
         return flat.reshape(shape)
     wide = np.uint64 if dtype == types_pb2.DT_UINT64 else np.bool_ if dtype == types_pb2.DT_BOOL else np.int64
     return np.array(values, wide).astype(target).reshape(shape)
+
+
+def _strings(values: list[Any]) -> list[bytes] | None:
+    try:
+        return [_leaf(value, types_pb2.DT_STRING) for value in values]
+    except status.StatusError:
+        return None
 
 
 def _flushed(values: np.ndarray) -> np.ndarray:
@@ -167,7 +174,7 @@ def _leaf(value: Any, dtype: int) -> Any:
         )
     if type(value) not in _KINDS[dtype] or (dtype in _RANGES and not _fits(value, dtype)):
         raise _wrong_type(value, dtype)
-    return value
+    return json_text.encoded(value) if isinstance(value, str) else value
 
 
 def _object(value: Any, dtype: int) -> Any:
@@ -175,8 +182,7 @@ def _object(value: Any, dtype: int) -> Any:
         raise _wrong_type(value, dtype)
     if not is_base64(value):
         raise status.invalid(f"JSON Value: {json_dump.text(value)} not formatted correctly for base64 data")
-    base64_bytes(value)
-    return value
+    return base64_bytes(value)
 
 
 def _fits(value: int, dtype: int) -> bool:

@@ -78,6 +78,9 @@ def whole(array: np.ndarray, *, as_bytes: bool = False) -> bytes:
     Raises:
         StatusError: There is no JSON for the dtype.
     """
+    _check_dtype(array)
+    if array.dtype == np.float32 and array.size:
+        return json_floats.whole(array, number)
     return rows(array[np.newaxis], as_bytes=as_bytes)[0]
 
 

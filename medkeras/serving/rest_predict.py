@@ -128,8 +128,9 @@ def _named_rows(instances: list[Any], dtypes: Dtypes) -> dict[str, np.ndarray] |
     if sorted(names) != list(dtypes) or any(tuple(name for name, _ in row) != names for row in instances):
         return None
     columns = zip(*([value for _, value in row] for row in instances), strict=True)
-    arrays = [json_tensors.dense(list(column), dtypes[name]) for name, column in zip(names, columns, strict=True)]
-    return {name: array for name, array in zip(names, arrays, strict=True) if array is not None} or None
+    arrays = {name: json_tensors.dense(list(column), dtypes[name]) for name, column in zip(names, columns, strict=True)}
+    found = {name: array for name, array in arrays.items() if array is not None}
+    return found if len(found) == len(arrays) else None
 
 
 class _Rows:
@@ -202,9 +203,10 @@ def _predictions(names: Sequence[str], outputs: Mapping[str, np.ndarray]) -> byt
         if count is not None and shape[0] != count:
             raise status.invalid(f"Tensor name: {name} has inconsistent batch size: {shape[0]} expecting: {count}")
         count = shape[0]
-    columns = [json_write.rows(outputs[name], as_bytes=_has_bytes(name)) for name in names]
     if len(names) == 1:
-        return listed("predictions", columns[0])
+        # Written as one text, which a row each would be many times slower than where rows are numbers.
+        return listed("predictions", [json_write.whole(outputs[names[0]], as_bytes=_has_bytes(names[0]))[1:-1]])
+    columns = [json_write.rows(outputs[name], as_bytes=_has_bytes(name)) for name in names]
     keys = [json_write.string(name.encode()) for name in names]
     members = (
         b",\n            ".join(key + b": " + value for key, value in zip(keys, row, strict=True))
@@ -215,7 +217,7 @@ def _predictions(names: Sequence[str], outputs: Mapping[str, np.ndarray]) -> byt
 
 def listed(name: str, items: Sequence[bytes]) -> bytes:
     """Writes an object of one list."""
-    tail = b"\n    ]" if items else b"]"
+    tail = b"\n    ]" if any(items) else b"]"
     return b"{\n    " + json_write.string(name.encode()) + b": [" + b", ".join(items) + tail + b"\n}"
 
 
