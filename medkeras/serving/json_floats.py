@@ -7,7 +7,7 @@ there could go either way, and for what is no ordinary number, `number` decides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,10 +56,15 @@ def _table(array: np.ndarray, shape: tuple[int, ...], number: Number) -> np.ndar
     view = text.reshape(-1, *shape, text.shape[1])
     for level in range(rank):
         inner = rank - level
-        view[(..., *[0] * inner, level)] = ord("[")
-        view[(..., *[-1] * inner, rank + _WIDTH + inner - 1)] = ord("]")
-    view[(..., *[-1] * rank, slice(-len(_SEPARATOR), None))] = 0
+        view[_at(0, inner, level)] = ord("[")
+        view[_at(-1, inner, rank + _WIDTH + inner - 1)] = ord("]")
+    view[_at(-1, rank, slice(-len(_SEPARATOR), None))] = 0
     return text
+
+
+def _at(end: int, inner: int, column: Any) -> tuple[Any, ...]:
+    """Returns the index of a column of those values that are at one end of all the inner axes."""
+    return (..., *[end] * inner, column)
 
 
 class _Decimals(NamedTuple):

@@ -94,9 +94,10 @@ def dense(value: Any, dtype: int) -> np.ndarray | None:
         return None
     if dtype in _RANGES and values and not _fits(min(values), dtype) & _fits(max(values), dtype):
         return None
-    if dtype == types_pb2.DT_STRING and (values := _strings(values)) is None:
-        return None
-    return array(values, shape, dtype)
+    if dtype != types_pb2.DT_STRING:
+        return array(values, shape, dtype)
+    texts = _strings(values)
+    return None if texts is None else array(texts, shape, dtype)
 
 
 def fill(value: Any, dtype: int) -> tuple[tuple[int, ...], list[Any]]:

@@ -16,7 +16,7 @@ from medkeras.serving import json_exact, status
 Object = json_exact.Object
 MISSING = json_exact.MISSING
 
-MOST_EXACT = 8 * 1024 * 1024
+MOST_EXACT = 2 * 1024 * 1024
 """Bytes that a text may have which only the slow parser reads: one nested over 1,000 deep, or not UTF-8."""
 
 _BOM = b"\xef\xbb\xbf"
@@ -70,7 +70,7 @@ def _parsed(body: bytes) -> Any:
 def _exactly(body: bytes) -> Any:
     if len(body) > MOST_EXACT:
         raise status.invalid(
-            "A text of over 8 MiB is valid UTF-8 and nests its values up to 1,000 deep. "
+            "A text of over 2 MiB is valid UTF-8 and nests its values up to 1,000 deep. "
             f"Received: {len(body)} bytes that are not"
         )
     return json_exact.parse(body)
