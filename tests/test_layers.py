@@ -34,8 +34,8 @@ ALLOWED = {
     "explain": ("errors",),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain", "confidence"),
     "baselines": ("errors",),
-    # A server needs an exported folder: nothing of data, models or training.
-    "serving": ("version", "errors", "export.card"),
+    # A server needs an exported folder: nothing of models or training. Its client reads image files.
+    "serving": ("version", "errors", "export.card", "data.files", "data.cases"),
     "workflows": (
         *("version", "errors", "guard", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks"),
         *("explain", "confidence", "export", "audit", "privacy", "baselines", "serving"),
