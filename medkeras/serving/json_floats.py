@@ -7,7 +7,7 @@ there could go either way, and for what is no ordinary number, `number` decides.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,18 +53,14 @@ def _table(array: np.ndarray, shape: tuple[int, ...], number: Number) -> np.ndar
         some = slice(start, start + _CHUNK)
         _write(values[some], text[some, rank : rank + _WIDTH], number)
     text[:, -len(_SEPARATOR) :] = np.frombuffer(_SEPARATOR, np.uint8)
-    view = text.reshape(-1, *shape, text.shape[1])
-    for level in range(rank):
-        inner = rank - level
-        view[_at(0, inner, level)] = ord("[")
-        view[_at(-1, inner, rank + _WIDTH + inner - 1)] = ord("]")
-    view[_at(-1, rank, slice(-len(_SEPARATOR), None))] = 0
+    inner = size // (len(array) if rank < array.ndim else 1)
+    text.reshape(-1, inner, text.shape[1])[:, -1, -len(_SEPARATOR) :] = 0
+    for level, length in enumerate(shape):
+        view = text.reshape(-1, inner, text.shape[1])
+        view[:, 0, level] = ord("[")
+        view[:, -1, 2 * rank + _WIDTH - level - 1] = ord("]")
+        inner //= length
     return text
-
-
-def _at(end: int, inner: int, column: Any) -> tuple[Any, ...]:
-    """Returns the index of a column of those values that are at one end of all the inner axes."""
-    return (..., *[end] * inner, column)
 
 
 class _Decimals(NamedTuple):

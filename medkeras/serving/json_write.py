@@ -19,7 +19,6 @@ from medkeras.serving import json_floats, status
 
 _ESCAPED = re.compile(rb'[\x00-\x1f"\\]')
 _SHORT = {b'"': b'\\"', b"\\": b"\\\\", b"\b": b"\\b", b"\f": b"\\f", b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t"}
-_PLAIN = "biu"
 _UNWRITABLE = {"uint16", "float16", "bfloat16", "complex64", "complex128"}
 _NAMES = {"float16": "half"}
 
@@ -61,10 +60,7 @@ def rows(array: np.ndarray, *, as_bytes: bool = False) -> list[bytes]:
     Raises:
         StatusError: There is no JSON for the dtype.
     """
-    _check_dtype(array)
-    if array.size == 0:
-        return [json.dumps(row.tolist()).encode() for row in array]
-    if array.dtype.kind in _PLAIN:
+    if _is_plain(array):
         return [json.dumps(row).encode() for row in array.tolist()]
     if array.dtype == np.float32:
         return json_floats.rows(array, number)
@@ -78,16 +74,19 @@ def whole(array: np.ndarray, *, as_bytes: bool = False) -> bytes:
     Raises:
         StatusError: There is no JSON for the dtype.
     """
-    _check_dtype(array)
-    if array.dtype == np.float32 and array.size:
+    if _is_plain(array):
+        return json.dumps(array.tolist()).encode()
+    if array.dtype == np.float32:
         return json_floats.whole(array, number)
-    return rows(array[np.newaxis], as_bytes=as_bytes)[0]
+    return _nested(_texts(array, as_bytes=as_bytes), array.shape)
 
 
-def _check_dtype(array: np.ndarray) -> None:
+def _is_plain(array: np.ndarray) -> bool:
+    """Returns whether Python's own JSON is the right one; refuses a dtype that has none."""
     name = array.dtype.name
     if array.size and (name in _UNWRITABLE or array.dtype.kind not in "biufO"):
         raise status.invalid(f"Failed to write JSON value for tensor type: {_NAMES.get(name, name)}")
+    return array.size == 0 or array.dtype.kind in "biu"
 
 
 def _texts(array: np.ndarray, *, as_bytes: bool) -> Iterator[bytes]:

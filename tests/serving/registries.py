@@ -90,4 +90,5 @@ class NumPyModel:
             wanted = tf.as_dtype(self.signatures[signature].inputs[name].dtype).as_numpy_dtype
             assert array.dtype == wanted, f"{name} is {array.dtype}, and the graph takes {wanted}"
         found = self._signatures[signature].compute(**feeds)
-        return {name: np.asarray(found[name]) for name in outputs}
+        texts = {name for name, info in self.signatures[signature].outputs.items() if info.dtype == types_pb2.DT_STRING}
+        return {name: np.asarray(found[name], object if name in texts else None) for name in outputs}
