@@ -95,6 +95,8 @@ class Client:
             raise errors.ConfigError("A version is asked for by number or by label. Received: both")
         if token and place.scheme in ("http", "grpc") and place.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise errors.ConfigError(f"A token is sent over https or grpcs. Received: {place.scheme}")
+        if certificates and not os.path.isfile(certificates):
+            raise errors.ConfigError(f"certificates is a PEM file. Received: {errors.printable(certificates)}")
         if not 0 <= retries < _MOST_TRIES:
             raise errors.ConfigError(f"retries lies between 0 and {_MOST_TRIES - 1}. Received: {retries}")
         asked = _Asked(model, version, label)
