@@ -9,6 +9,7 @@ Reference: TensorFlow Serving's `util/json_tensor.cc`.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,11 @@ def base64_bytes(value: Any) -> bytes:
     Raises:
         StatusError: It is not of the standard alphabet, or cut off.
     """
-    found = _BASE64.fullmatch(_BLANKS.sub(b"", json_text.encoded(value[0][1])))
+    text = json_text.encoded(value[0][1])
+    with contextlib.suppress(binascii.Error):
+        return binascii.a2b_base64(text, strict_mode=True)
+    # Not padded, or with blanks, which upstream takes too.
+    found = _BASE64.fullmatch(_BLANKS.sub(b"", text))
     digits, padding = found.groups() if found else (b"=", b"")
     rest = len(digits) % 4
     if not found or rest not in _PADDING or len(padding) not in (0, _PADDING[rest]):

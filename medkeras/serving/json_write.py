@@ -11,16 +11,19 @@ import base64
 import json
 import math
 import re
+import struct
 from collections.abc import Iterator
 
 import numpy as np
 
 from medkeras.serving import json_floats, status
 
+_SINGLE = struct.Struct("f")
 _ESCAPED = re.compile(rb'[\x00-\x1f"\\]')
 _SHORT = {b'"': b'\\"', b"\\": b"\\\\", b"\b": b"\\b", b"\f": b"\\f", b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t"}
 _UNWRITABLE = {"uint16", "float16", "bfloat16", "complex64", "complex128"}
 _NAMES = {"float16": "half"}
+_MANY = 64
 
 
 def string(text: bytes) -> bytes:
@@ -38,16 +41,23 @@ def number(value: float, *, single: bool) -> bytes:
     """
     if not math.isfinite(value):
         return b"NaN" if math.isnan(value) else b"Infinity" if value > 0 else b"-Infinity"
-    value = float(np.float32(value)) if single else float(value)
+    value = _SINGLE.unpack(_SINGLE.pack(value))[0] if single else float(value)
     tiny = json_floats.TINY32 if single else json_floats.TINY64
     if abs(value) < tiny:
         return b"-0.0" if math.copysign(1.0, value) < 0 else b"0.0"
     text = f"{value:.6g}"
-    with np.errstate(over="ignore"):
-        back = float(np.float32(text)) if single else float(text)
-    if back != value:
+    if _read(text, single=single) != value:
         text = f"{value:.9g}" if single else f"{value:.17g}"
     return (text if "." in text or "e" in text else f"{text}.0").encode()
+
+
+def _read(text: str, *, single: bool) -> float:
+    if not single:
+        return float(text)
+    try:
+        return _SINGLE.unpack(_SINGLE.pack(float(text)))[0]
+    except OverflowError:
+        return math.inf
 
 
 def rows(array: np.ndarray, *, as_bytes: bool = False) -> list[bytes]:
@@ -62,7 +72,7 @@ def rows(array: np.ndarray, *, as_bytes: bool = False) -> list[bytes]:
     """
     if _is_plain(array):
         return [json.dumps(row).encode() for row in array.tolist()]
-    if array.dtype == np.float32:
+    if _is_large(array):
         return json_floats.rows(array, number)
     texts = _texts(array, as_bytes=as_bytes)
     return [_nested(texts, array.shape[1:]) for _ in range(array.shape[0])]
@@ -76,7 +86,7 @@ def whole(array: np.ndarray, *, as_bytes: bool = False) -> bytes:
     """
     if _is_plain(array):
         return json.dumps(array.tolist()).encode()
-    if array.dtype == np.float32:
+    if _is_large(array):
         return json_floats.whole(array, number)
     return _nested(_texts(array, as_bytes=as_bytes), array.shape)
 
@@ -89,10 +99,15 @@ def _is_plain(array: np.ndarray) -> bool:
     return array.size == 0 or array.dtype.kind in "biu"
 
 
+def _is_large(array: np.ndarray) -> bool:
+    """Returns whether a table is faster than one number after the other."""
+    return array.dtype == np.float32 and array.size >= _MANY
+
+
 def _texts(array: np.ndarray, *, as_bytes: bool) -> Iterator[bytes]:
     values = array.ravel().tolist()
     if array.dtype != object:
-        return (number(value, single=False) for value in values)
+        return (number(value, single=array.dtype == np.float32) for value in values)
     write = _base64 if as_bytes else string
     return (write(value.encode() if isinstance(value, str) else value) for value in values)
 

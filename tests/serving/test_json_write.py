@@ -28,6 +28,7 @@ def test_many_float32_are_written_as_each_alone(kind):
         values = FLOATS[kind](np.random.default_rng(0)).astype(np.float32)
     texts = [json_write.number(value, single=True) for value in values]
 
+    assert all(json_write.whole(value) == text for value, text in zip(values, texts, strict=True))
     assert json_write.rows(values) == texts
     assert json_write.whole(values) == b"[" + b", ".join(texts) + b"]"
 
