@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags
 
@@ -18,7 +19,9 @@ from medkeras import config, errors
 from medkeras.workflows import commands, front
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("mode", None, "train, evaluate, predict, export, deploy, audit, compare, crossval or deidentify")
+flags.DEFINE_string(
+    "mode", None, "train, evaluate, predict, export, deploy, serve, audit, compare, crossval or deidentify"
+)
 flags.DEFINE_string("recipe", None, "train, compare, crossval: settings of pipelines/NAME.py to start from")
 flags.DEFINE_string(
     "data",
@@ -27,7 +30,9 @@ flags.DEFINE_string(
     "nifti:DIR",
 )
 flags.DEFINE_multi_string(
-    "model", [], "evaluate, predict, export, deploy, compare: a folder of saved_models; deploy and compare take several"
+    "model",
+    [],
+    "evaluate, predict, export, deploy, serve, compare: a folder of saved_models; the last three take several",
 )
 flags.DEFINE_string("predictions", None, "evaluate: a CSV table of predictions, instead of --model and --data")
 flags.DEFINE_multi_string("input", [], "predict, deidentify: a file or a folder of files; may be repeated")
@@ -49,6 +54,9 @@ flags.DEFINE_multi_string(
     "train, evaluate, predict, audit, compare, crossval: section.field=value, replaces one setting; may be repeated",
 )
 flags.DEFINE_bool("json", False, "end standard output with one JSON object")
+_DEFINE: dict[type, Callable[..., Any]] = {int: flags.DEFINE_integer, bool: flags.DEFINE_bool, str: flags.DEFINE_string}
+for _name, (_kind, _text) in commands.SERVER_FLAGS.items():
+    _DEFINE[_kind](_name, None, f"serve: {_text}")
 
 
 def settings() -> config.Config:

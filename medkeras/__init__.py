@@ -33,6 +33,7 @@ _HOMES = {
     "evaluate_predictions": "medkeras.workflows.judging",
     "export_model": "medkeras.workflows.export",
     "predict": "medkeras.workflows.predict",
+    "serve": "medkeras.workflows.serving",
     "train": "medkeras.workflows.train",
 }
 

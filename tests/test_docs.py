@@ -19,6 +19,7 @@ import main  # noqa: F401  defines the flags
 import medkeras
 from medkeras import config
 from medkeras.export import card
+from medkeras.serving import options
 from medkeras.workflows import commands
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -94,7 +95,14 @@ def test_every_flag_is_documented_and_no_other() -> None:
     table = {
         re.match(r"`--(\w+)", cells[0]).group(1): cells for cells in rows(read("docs/command_line.md"), "## Flags")
     }
-    assert set(table) == set(defined)
+    server = {f"--{field.name}" for field in dataclasses.fields(options.Options)}
+    assert {f"--{name}" for name in table} | server == {f"--{name}" for name in defined}
+
+
+def test_the_table_of_the_servers_flags_is_the_code() -> None:
+    fields = dataclasses.fields(options.Options)
+    expected = [[f"`--{field.name}`", default(field), field.metadata["help"]] for field in fields]
+    assert rows(read("docs/command_line.md"), "## Flags of `--mode=serve`") == expected
 
 
 def test_the_help_of_mode_names_every_mode() -> None:

@@ -81,14 +81,14 @@ MISTAKES = {
     "no mode": (
         [],
         "A mode is needed, such as --mode=train. Known: audit, compare, crossval, deidentify, deploy, evaluate, "
-        "export, predict, train. Received: none",
+        "export, predict, serve, train. Received: none",
     ),
     "unknown mode": (
         ["--mode=trian"],
         "Unknown mode; did you mean 'train'? Known: audit, compare, crossval, deidentify, deploy, evaluate, export, "
-        "predict, train. Received: 'trian'",
+        "predict, serve, train. Received: 'trian'",
     ),
-    "unknown flag": (["--mode=train", "--modle=x"], "Unknown command line flag 'modle'. Did you mean: mode, model ?"),
+    "unknown flag": (["--mode=train", "--modle=x"], "Unknown command line flag 'modle'. Did you mean: mode, model, "),
     "no flag": (["--mode=train", "phantom"], "Every argument is a flag, --name=value. Received: 'phantom'"),
     "unknown setting": (
         ["--mode=train", "--set=train.epoch=3"],
@@ -112,7 +112,7 @@ MISTAKES = {
     ),
     "a flag of another mode": (
         ["--mode=train", "--model=x"],
-        "--model belongs to compare, deploy, evaluate, export and predict. Received: --mode=train",
+        "--model belongs to compare, deploy, evaluate, export, predict and serve. Received: --mode=train",
     ),
 }
 

@@ -37,6 +37,7 @@ NAMES = [
     "evaluate_predictions",
     "export_model",
     "predict",
+    "serve",
     "train",
 ]
 

@@ -63,7 +63,7 @@ class Options:
     model_hashes_file: str = _flag("", "SHA-256 sums, as sha256sum writes them, of models without a card")
     allow_unverified_models: bool = _flag(False, "whether a model without card or sums is loaded: a model is code")
     page: bool = _flag(True, "whether browsers that ask for / get the page")
-    access_log: str = _flag("", "file of the access log; standard error if empty")
+    access_log: str = _flag("", "file of the access log, a JSON object a line; standard output if empty")
     max_body_bytes: int = _flag(128 * _MEBIBYTE, "bytes that a request may have")
     max_connections: int = _flag(1000, "connections to the REST port that may be open")
     max_in_flight: int = _flag(128, "calls that may be unanswered; one more gets 503 at once")

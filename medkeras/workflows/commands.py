@@ -11,6 +11,7 @@ from absl import flags
 
 from medkeras import config, errors
 from medkeras.export import versions
+from medkeras.serving import options
 from medkeras.workflows import front
 
 
@@ -34,6 +35,10 @@ EVALUATED = (
     "evaluation.",
 )
 PREDICTED = ("data.units",)
+# Name to type and help: TensorFlow Serving's own flags, and ours.
+SERVER_FLAGS = {
+    field.name: (type(field.default), field.metadata["help"]) for field in dataclasses.fields(options.Options)
+}
 HEADLINE = ("accuracy", "balanced_accuracy", "f1_macro", "auroc_macro")
 
 
@@ -109,6 +114,13 @@ def deploy(door: Door) -> dict[str, Any]:
     return {"output": str(done.folder), "labels": done.labels, "memory": done.memory}
 
 
+def serve(door: Door) -> dict[str, Any]:
+    """Answers over REST, gRPC and a page until it is told to stop."""
+    chosen = options.from_flags({name: door.flags[name].value for name in SERVER_FLAGS})
+    door.public("serve")(door.flags.model, chosen, tell=front.complain)
+    return {}
+
+
 def audit(door: Door) -> dict[str, Any]:
     """Looks at a data set."""
     front.required(door.flags, "data")
@@ -182,6 +194,7 @@ MODES: Mapping[str, Callable[[Door], dict[str, Any]]] = MappingProxyType(
         "predict": predict,
         "export": export,
         "deploy": deploy,
+        "serve": serve,
         "audit": audit,
         "compare": compare,
         "crossval": crossval,

@@ -6,8 +6,7 @@ import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
@@ -33,20 +32,20 @@ Tell = Callable[[str], None]
 _MICROSECONDS = 1_000_000
 
 
-def serve(models: Sequence[str | os.PathLike[str]] = (), flags: Mapping[str, Any] | None = None, *, tell: Tell) -> None:
+def serve(models: Sequence[str | os.PathLike[str]] = (), chosen: options.Options | None = None, *, tell: Tell) -> None:
     """Serves models as TensorFlow Serving does, until SIGTERM or SIGINT; then lets calls in flight end.
 
     Args:
-        models: Folders of versions, or of models: then their newest version, one that comes later too. None: the flags
-            name the models.
-        flags: Flags of the server by name; those that are None or missing have their defaults.
+        models: Folders of versions, or of models: then their newest version, one that comes later too. None: the
+            options name the models.
+        chosen: What the server is told.
         tell: Told, one line at a time, what an operator should know.
 
     Raises:
-        ConfigError: Flags contradict each other or name no model, or a file that they name cannot be used.
+        ConfigError: No model is named, or a file that the options name cannot be used.
         ModelError: A model is not what its card says, or cannot be loaded.
     """
-    chosen = options.from_flags(flags or {})
+    chosen = chosen or options.Options()
     config = _configuration(models, chosen)
     verifier = verified.Verifier(chosen.model_hashes_file, unverified=chosen.allow_unverified_models)
     _verify(config, verifier)
@@ -175,7 +174,7 @@ def _check(verifier: verified.Verifier, folder: pathlib.Path) -> None:
 @contextlib.contextmanager
 def _log(chosen: options.Options) -> Iterator[access_log.AccessLog]:
     with contextlib.ExitStack() as stack:
-        stream = sys.stderr
+        stream = sys.stdout
         if chosen.access_log:
             stream = stack.enter_context(open(chosen.access_log, "a", encoding="utf-8"))
         log = access_log.AccessLog(stream)
