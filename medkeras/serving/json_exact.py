@@ -101,7 +101,7 @@ class _Reader:
 
     def _char_after_space(self) -> bytes:
         """Returns the next character that is no white space; empty at the end, for which NUL stands too."""
-        self._at = _SPACE.match(self._body, self._at).end()  # type: ignore[union-attr]
+        self.match(_SPACE)
         return self._char()
 
     def _char(self) -> bytes:
@@ -162,9 +162,7 @@ class _Reader:
         self._at += 1
         parts = []
         while True:
-            plain = _PLAIN.match(self._body, self._at)
-            parts.append(plain[0])  # type: ignore[index]
-            self._at = plain.end()  # type: ignore[union-attr]
+            parts.append(self.match(_PLAIN))
             char = self._char()
             if char == b"\\":
                 parts.append(self._escape())
@@ -198,11 +196,10 @@ class _Reader:
         return 0x10000 + ((high - 0xD800) << 10) + low - 0xDC00
 
     def _hex(self, start: int) -> int:
-        found = _HEX.match(self._body, self._at)
-        if found is None:
+        digits = self.match(_HEX)
+        if not digits:
             raise JsonError(_BAD_HEX, start)
-        self._at = found.end()
-        return int(found[0], 16)
+        return int(digits, 16)
 
     def take(self, *chars: bytes) -> bytes:
         """Reads one of some characters, if it is there."""
@@ -212,11 +209,13 @@ class _Reader:
             return char
         return b""
 
-    def digits(self) -> bytes:
-        """Reads the digits that are there."""
-        found = _DIGITS.match(self._body, self._at)
-        self._at = found.end()  # type: ignore[union-attr]
-        return found[0]  # type: ignore[index]
+    def match(self, pattern: re.Pattern[bytes]) -> bytes:
+        """Reads what a pattern matches here; empty if it does not."""
+        found = pattern.match(self._body, self._at)
+        if found is None:
+            return b""
+        self._at = found.end()
+        return found[0]
 
     @property
     def at(self) -> int:
@@ -238,7 +237,7 @@ class _Number:
     def value(self) -> int | float:
         """Reads the number."""
         minus = bool(self._reader.take(b"-"))
-        whole = self._reader.take(b"0") or self._reader.digits()
+        whole = self._reader.take(b"0") or self._reader.match(_DIGITS)
         if not whole:
             return self._special(minus)
         fraction = self._fraction()
@@ -266,7 +265,7 @@ class _Number:
     def _fraction(self) -> bytes:
         if not self._reader.take(b"."):
             return b""
-        digits = self._reader.digits()
+        digits = self._reader.match(_DIGITS)
         if not digits:
             raise JsonError("Miss fraction part in number.", self._reader.at)
         return digits
@@ -275,7 +274,7 @@ class _Number:
         if not self._reader.take(b"e", b"E"):
             return None
         sign = self._reader.take(b"+", b"-")
-        digits = self._reader.digits()
+        digits = self._reader.match(_DIGITS)
         if not digits:
             raise JsonError("Miss exponent in number.", self._reader.at)
         # No double has an exponent of ten digits, and int() refuses texts of many thousands.

@@ -1,7 +1,7 @@
 """Reads JSON as TensorFlow Serving does: the first of two members of a name counts, text behind the value does not.
 
-The values are `dict`-less: an array is a `list`, an object an `Object`. A string is `str`, the bytes in it that are
-not UTF-8 as surrogates (`surrogateescape`), so that `encoded` gives back what came.
+An array is a `list`, an object an `Object`. A string is `str`, the bytes in it that are not UTF-8 as surrogates
+(`surrogateescape`), so that `encoded` gives back what came.
 """
 
 from __future__ import annotations
