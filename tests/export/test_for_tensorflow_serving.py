@@ -133,9 +133,7 @@ def test_every_signature_is_warmed_up_and_every_record_can_be_answered(exported,
     assert len(warmed) <= LARGEST_WARMUP
 
 
-@pytest.mark.parametrize(
-    "content", [b"", example(), example(image=b"x"), example(image_bytes=b"no picture"), b"other"]
-)
+@pytest.mark.parametrize("content", [b"", example(), example(image=b"x"), example(image_bytes=b"no picture"), b"other"])
 def test_an_example_without_a_picture_is_refused_as_a_mistake_of_the_client(session, content) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError):
         session("colour").run("classify", [content])
