@@ -6,15 +6,16 @@ import contextlib
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from medkeras import errors
 from medkeras.serving import (
     access,
     access_log,
+    config_files,
     loading,
     manager,
     metrics,
@@ -74,6 +75,8 @@ def _run(
     parts = _parts(chosen, kept, measured, log)
     with contextlib.closing(kept):
         _start(kept, config, stop)
+        if chosen.model_config_file and chosen.model_config_file_poll_wait_seconds:
+            threading.Thread(target=_reread, args=(kept, chosen, stop, tell), name="config", daemon=True).start()
         if not stop.requested.is_set():
             process.serve(parts, stop, ready=tell)
 
@@ -86,11 +89,35 @@ def _start(kept: manager.Manager, config: model_server_config_pb2.ModelServerCon
         raise errors.ModelError(f"Failed to start server. Error: {error.code.name}: {error.message}") from None
 
 
+def _reread(kept: manager.Manager, chosen: options.Options, stop: process.Stop, tell: Tell) -> None:
+    """Takes each change of the configuration file; one that is refused leaves the models as they are."""
+    taken, told = None, ""
+    while not stop.requested.wait(chosen.model_config_file_poll_wait_seconds):
+        try:
+            config = config_files.models(chosen.model_config_file)
+            if config != taken:
+                _reload(kept, config)
+                taken, told = config, ""
+        except (errors.ConfigError, status.StatusError) as error:
+            # What is refused now, a label of a version that is still loading, may be taken the next time.
+            if str(error) != told:
+                told = str(error)
+                tell(f"--model_config_file is not taken: {error}")
+
+
+def _reload(kept: manager.Manager, config: model_server_config_pb2.ModelServerConfig) -> None:
+    if not config.WhichOneof("config"):
+        raise errors.ConfigError("A configuration that takes the place of another lists models. Received: none")
+    kept.reload(config)
+
+
 def _parts(
     chosen: options.Options, kept: manager.Manager, measured: metrics.Metrics, log: access_log.AccessLog
 ) -> process.Parts:
     tokens = access.Tokens(chosen.token_file) if chosen.token_file else None
-    certificate = access.certificate(chosen)
+    certificate = (
+        config_files.certificate(chosen.ssl_config_file) if chosen.ssl_config_file else access.certificate(chosen)
+    )
     return process.Parts(
         chosen,
         kept,
@@ -99,6 +126,7 @@ def _parts(
         log,
         tokens=tokens,
         tls=certificate.context() if certificate else None,
+        metrics_path=config_files.metrics_path(chosen.monitoring_config_file) if chosen.monitoring_config_file else "",
         pages=page.routes(answering.Answers(kept)) if chosen.page else (),
     )
 
@@ -119,10 +147,7 @@ def _configuration(
     if models:
         return _named(models)
     if chosen.model_config_file:
-        return text_format.Parse(
-            pathlib.Path(chosen.model_config_file).read_text(encoding="utf-8"),
-            model_server_config_pb2.ModelServerConfig(),
-        )
+        return config_files.models(chosen.model_config_file)
     if not chosen.model_base_path:
         raise errors.ConfigError("--mode=serve needs --model, --model_base_path or --model_config_file. Received: none")
     return versions.single(chosen.model_name, chosen.model_base_path)
