@@ -142,7 +142,8 @@ def report(
         if point.class_name not in test.classes:
             raise errors.DataError(errors.unknown("class", point.class_name, test.classes))
     drawing = clustered.Drawing(resamples=resamples, seed=seed, kind=interval)
-    return [point.to_json() | _judged(point, test, prevalence, drawing) for point in points]
+    judged = _judged(points, test, prevalence, drawing) if points else []
+    return [point.to_json() | found for point, found in zip(points, judged, strict=True)]
 
 
 def check_prevalence(prevalence: float) -> None:
@@ -225,30 +226,53 @@ def _reservation(counts: rates.Counts) -> str:
 
 
 def _judged(
-    point: OperatingPoint, test: tables.Predictions, prevalence: float, drawing: clustered.Drawing
-) -> dict[str, Any]:
-    k, patients = test.classes.index(point.class_name), test.patients
-    present = np.asarray(test.target)[:, k] > 0
-    called = test.probabilities[:, k] >= point.threshold
+    points: Sequence[OperatingPoint], test: tables.Predictions, prevalence: float, drawing: clustered.Drawing
+) -> list[dict[str, Any]]:
+    columns = [test.classes.index(point.class_name) for point in points]
+    present = np.asarray(test.target)[:, columns] > 0
+    called = test.probabilities[:, columns] >= np.array([point.threshold for point in points], np.float32)
     counts = rates.Counts.of(present, called)
     values = _rates(counts, prevalence)
+    limits = _limits(present, called, values, test, prevalence=prevalence, drawing=drawing)
+    return [
+        {
+            "test": {name: clustered.entry(values[name][j], (low[j], high[j])) for name, (low, high) in limits.items()},
+            "counts": {
+                "tp": int(counts.hits[j]),
+                "fn": int(counts.misses[j]),
+                "fp": int(counts.alarms[j]),
+                "tn": int(counts.clears[j]),
+            },
+            "prevalence": prevalence or float(present[:, j].mean()),
+        }
+        for j in range(len(points))
+    ]
+
+
+def _limits(
+    present: np.ndarray,
+    called: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    test: tables.Predictions,
+    *,
+    prevalence: float,
+    drawing: clustered.Drawing,
+) -> dict[str, clustered.Limits]:
+    """Returns the limits of each name of `NAMES` for J points, each `[J]`, all from the same resamples."""
+    patients = test.patients
     by_patient = rates.Counts.by_patient(present, called, patients)
-    limits = clustered.limits(
-        lambda drawn: _rates(by_patient.weighted(drawn), prevalence), values, clustered.strata(test), drawing
+    found = clustered.limits(
+        lambda drawn: _rates(by_patient.weighted(drawn), prevalence),
+        values,
+        clustered.strata(test),
+        drawing,
+        width=4 * present.shape[1],
     )
-    if any(len(np.unique(patients[part])) < 2 for part in (present, ~present)):
-        limits = dict.fromkeys(NAMES, (np.nan, np.nan))
-    limits |= _proportions(present, called, patients, prevalence)
-    return {
-        "test": {name: clustered.entry(values[name], limits[name]) for name in NAMES},
-        "counts": {
-            "tp": int(counts.hits),
-            "fn": int(counts.misses),
-            "fp": int(counts.alarms),
-            "tn": int(counts.clears),
-        },
-        "prevalence": prevalence or float(present.mean()),
-    }
+    sides = by_patient.hits + by_patient.misses, by_patient.alarms + by_patient.clears
+    lone = np.any([np.count_nonzero(side, axis=0) < 2 for side in sides], axis=0)
+    found = {name: (np.where(lone, np.nan, low), np.where(lone, np.nan, high)) for name, (low, high) in found.items()}
+    pairs = [_proportions(*pair, patients, prevalence) for pair in zip(present.T, called.T, strict=True)]
+    return found | {name: tuple(np.array([each[name] for each in pairs]).T) for name in pairs[0]}
 
 
 def _rates(counts: rates.Counts, prevalence: float) -> dict[str, np.ndarray]:

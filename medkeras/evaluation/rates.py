@@ -31,15 +31,16 @@ class Counts:
 
     @classmethod
     def by_patient(cls, present: np.ndarray, called: np.ndarray, patients: np.ndarray) -> Counts:
-        """Counts `[P]` of every patient, of arrays `[N]` of zeros and ones and the patients int `[N]` from zero."""
+        """Counts `[P, J]` of every patient, of arrays `[N, J]` of zeros and ones and patients int `[N]` from zero."""
         there, yes = present.astype(bool), called.astype(bool)
         parts = (there & yes, there & ~yes, ~there & yes, ~there & ~yes)
-        return cls(*(np.bincount(patients, part, patients.max() + 1) for part in parts))
+        count = patients.max() + 1
+        return cls(*(np.stack([np.bincount(patients, column, count) for column in part.T], axis=1) for part in parts))
 
     def weighted(self, drawn: np.ndarray) -> Counts:
-        """Returns the counts `[R]` of resamples from those of patients `[P]` and how often each is drawn `[R, P]`."""
-        stacked = np.stack([self.hits, self.misses, self.alarms, self.clears], axis=1)
-        return Counts(*(drawn @ stacked).T)
+        """Returns the counts `[J, R]` of resamples from those of patients `[P, J]` and how often each is drawn."""
+        stacked = np.concatenate([self.hits, self.misses, self.alarms, self.clears], axis=1)
+        return Counts(*np.split((drawn @ stacked).T, 4))
 
     def sum(self, axis: int) -> Counts:
         """Returns the counts added up along an axis: micro averages are the rates of these."""

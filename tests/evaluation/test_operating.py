@@ -200,6 +200,51 @@ def test_small_tests_are_reported_and_never_crash(make_table, truth, interval):
     assert (found["test"]["specificity"]["value"] is None) == (sum(truth) == 3)
 
 
+@pytest.mark.parametrize(
+    ("k", "interval", "positive", "negative"),
+    [
+        (2, "percentile", (3.7226274328081557, 8.632163461538457), (0.01993518141299659, 0.14395047968931132)),
+        (2, "bca", (3.30641812877451, 7.913360315618228), (0.03187103854292677, 0.15157791191297468)),
+        (3, "percentile", (2.6976603830951658, 5.777173456673075), (0.04715030946065427, 0.2569760398438552)),
+        (3, "bca", (2.708089233317845, 5.845809140011467), (0.06579521916632178, 0.27084159696016524)),
+        (10, "percentile", (3.4297979797979803, 7.644412961348443), (0.14040148659529006, 0.47154201680672264)),
+        (10, "bca", (3.3835591598466395, 7.47990492981782), (0.13857139882052708, 0.4700555862461587)),
+    ],
+)
+def test_limits_are_those_of_a_bootstrap_for_each_point(make_table, k, interval, positive, negative):
+    # Written down when every point had a bootstrap to itself.
+    points = operating.choose(make_table(200, k, seed=1), "youden")
+    test = make_table(200, k, seed=2)
+    found = operating.report(points, test, resamples=100, seed=5, interval=interval)
+    for name, limits in (("lr_positive", positive), ("lr_negative", negative)):
+        assert (found[-1]["test"][name]["low"], found[-1]["test"][name]["high"]) == pytest.approx(limits, rel=1e-12)
+    alone = [operating.report([p], test, resamples=100, seed=5, interval=interval)[0] for p in points]
+    for entry, own in zip(found, alone, strict=True):
+        assert entry["counts"] == own["counts"]
+        for name in operating.NAMES:
+            assert entry["test"][name] == pytest.approx(own["test"][name], rel=1e-12), name
+
+
+def test_a_point_that_has_no_interval_leaves_the_others_theirs(make_table):
+    test = make_table(60, 3, per_patient=1, seed=2)
+    target = test.target.copy()
+    target[target[:, 2] > 0] = (1, 0, 0)
+    target[0] = (0, 0, 1)
+    points = operating.choose(make_table(60, 3, seed=1), "youden")
+    found = operating.report(points, make_table(60, 3, per_patient=1, seed=2, target=target), resamples=50)
+    assert [entry["test"]["lr_negative"]["low"] is None for entry in found] == [False, False, True]
+
+
+def test_patients_are_drawn_once_for_all_points(make_table, monkeypatch):
+    drawn = []
+    original = intervals.draw_patients
+    monkeypatch.setattr(intervals, "draw_patients", lambda s, n, seed: drawn.append(len(n)) or original(s, n, seed))
+    points = operating.choose(make_table(200, 10, seed=1), "youden")
+    operating.report(points, make_table(200, 10, seed=2), resamples=100)
+    assert (len(points), sum(drawn)) == (10, 100)
+    assert operating.report([], make_table(200, 10, seed=2), resamples=100) == []
+
+
 def test_wrong_arguments_are_said(make_table):
     points = operating.choose(make_table(60, 3), "youden")
     with pytest.raises(errors.ConfigError, match="prevalence=1.5"):
