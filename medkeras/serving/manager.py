@@ -133,10 +133,8 @@ class Manager:
     def lease(self, name: str, *, version: int | None = None, label: str | None = None) -> Iterator[servable.Lease]:
         """Lends a version; see `servable.Registry`."""
         with self._changed:
-            found = self._found(name, self._labelled(name, label) if label else version)
+            found, loaded = self._found(name, self._labelled(name, label) if label else version)
             found.leases += 1
-            loaded = found.loaded
-            assert loaded is not None
         try:
             yield servable.Lease(name, found.number, loaded, found.folder)
         finally:
@@ -155,15 +153,15 @@ class Manager:
         which = f"any versions of model {name}" if version is None else f"version {version} of model {name}"
         raise status.StatusError(status.Code.NOT_FOUND, f"Could not find {which}")
 
-    def _found(self, name: str, version: int | None) -> lifecycle.Version:
+    def _found(self, name: str, version: int | None) -> tuple[lifecycle.Version, lifecycle.Closable]:
         versions = self._versions.get(name)
         found = None
         if versions is not None:
             found = versions.available() if version is None else versions.all.get(version)
-        if found is None or found.state != lifecycle.AVAILABLE:
+        if found is None or found.loaded is None or found.state != lifecycle.AVAILABLE:
             which = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise status.StatusError(status.Code.NOT_FOUND, f"Servable not found for request: {which}")
-        return found
+        return found, found.loaded
 
     def _labelled(self, name: str, label: str) -> int:
         try:
