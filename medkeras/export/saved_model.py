@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import keras
@@ -130,7 +130,10 @@ class _Endpoints:
         self._explain = ensemble.explainer(method, model, task.explained)
         # One function, and so one copy of the network in the graph, for all signatures but `explain`.
         images = tf.TensorSpec((None, *canvas.shape), tf.float32)
-        self._network = tf.function(lambda given: self._answer(model(given, training=False)), input_signature=[images])
+        self._network = tf.function(
+            lambda given: _never_empty(lambda some: self._answer(model(some, training=False)), given),
+            input_signature=[images],
+        )
         self._to_canvas = canvas_layers.Canvas(canvas.size, mode=canvas.mode, round_values=canvas.dtype != "float32")
 
     def serve(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -141,9 +144,9 @@ class _Endpoints:
         return self._network(images)
 
     def explain(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs, heatmap = self._explain(self._to_canvas(image))
-        heatmap = canvas_layers.from_canvas(heatmap, tf.shape(image)[1:3], mode=self._canvas.mode)
-        return {**self._answer(outputs), "heatmap": heatmap}
+        answers = _never_empty(self._answer_explained, self._to_canvas(image))
+        heatmap = canvas_layers.from_canvas(answers["heatmap"], tf.shape(image)[1:3], mode=self._canvas.mode)
+        return answers | {"heatmap": heatmap}
 
     def classify(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         # The names that TensorFlow Serving's Classify looks for: `inputs`, `classes`, `scores`.
@@ -156,8 +159,20 @@ class _Endpoints:
         image = decode.decode_bytes(contents, self._canvas.channels, self._canvas.dtype)
         return tf.ensure_shape(self._to_canvas(image[tf.newaxis])[0], self._canvas.shape)
 
+    def _answer_explained(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs, heatmap = self._explain(images)
+        return {**self._answer(outputs), "heatmap": heatmap}
+
     def _answer(self, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {name: _whole(outputs[name]) for name in self._task.outputs}
+
+
+def _never_empty(answer: Callable[[tf.Tensor], dict[str, tf.Tensor]], images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Answers for images `[B, H, W, C]`, B from 0: on a CPU, TensorFlow's fused convolutions fail where B is 0."""
+    count = tf.shape(images)[0]
+    spare = tf.cast(tf.equal(count, 0), tf.int32)
+    some = tf.pad(images, [[0, spare], *([[0, 0]] * (len(images.shape) - 1))])
+    return {name: value[:count] for name, value in answer(tf.ensure_shape(some, images.shape)).items()}
 
 
 def _whole(output: tf.Tensor) -> tf.Tensor:

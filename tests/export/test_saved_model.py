@@ -118,6 +118,23 @@ def test_images_of_several_sizes_go_in_one_request_of_bytes(exported) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["grey", "colour", "half"])
+def test_no_images_get_no_answers(exported, kind) -> None:
+    made = exported(kind)
+    classify = tf.saved_model.load(str(made.folder)).signatures["classify"]
+    nothing, (height, width) = tf.zeros((0,), tf.string), made.canvas.size
+    shapes = {"probabilities": (0, 3), "prediction_set": (0, 3), "abstain": (0,), "familiarity": (0,)}
+    blank = np.zeros((0, height + 3, width, made.canvas.channels), np.float32)
+    for answer in (made.served.predict(blank), made.served.predict_bytes(nothing)):
+        assert {name: value.shape for name, value in answer.items()} == shapes
+    explained = {name: value.shape for name, value in made.served.explain(blank).items()}
+    assert explained == shapes | {"heatmap": (0, height + 3, width, 1)}
+    assert {name: value.shape for name, value in classify(inputs=nothing).items()} == {
+        "classes": (0, 3),
+        "scores": (0, 3),
+    }
+
+
 def test_a_file_of_16_bits_is_kept_whole_by_a_model_of_16_and_refused_by_one_of_8(exported) -> None:
     contents = encode(np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16, 1), "PNG")
     wide = exported("wide")
