@@ -65,7 +65,7 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         self.limits = shell.limits
         self.cycle: http_cycle.Cycle
         self.running: http_cycle.Cycle | None = None
-        self.half_closed = False
+        self.half_closed = self.finished = False
         self.phase = _WAITING
         self.deadline = self.loop.time() + self.limits.header_seconds
         self.taken = 0
@@ -154,20 +154,25 @@ class Protocol(httptools_impl.HttpToolsProtocol):
             self._rest()
 
     def on_response_complete(self) -> None:
-        """Turns to the next request."""
+        """Turns to the next request; none is answered on a connection that was finished."""
+        if self.finished:
+            self.pipeline.clear()
         if self.phase == _ANSWER and not self.pipeline:
             self._rest()
         super().on_response_complete()
 
     def finish(self) -> None:
         """Closes; what the client still sends is read and dropped for a while, or it would never see the answer."""
+        self.finished = True
         unread = self.phase in (_BODY, _LINGER) and not self.half_closed
         self._linger()
         if unread and self.transport.can_write_eof():
             self.flow.resume_reading()
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+            # The client may have gone already.
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
+                return
+        self.transport.close()
 
     def check(self, now: float) -> None:
         """Ends what is overdue; called twice a second."""
@@ -245,7 +250,7 @@ class Protocol(httptools_impl.HttpToolsProtocol):
         """Fills in what the application sees; the target stays as it was sent."""
         target = self.url.decode("latin-1")
         path, _, query = target.partition("#")[0].partition("?")
-        self.scope["method"], self.scope["http_version"] = method, version
+        self.scope["method"], self.scope["http_version"] = method, version if version in _VERSIONS else "1.1"
         self.scope["path"], self.scope["raw_path"] = urllib.parse.unquote(path), path.encode("latin-1")
         self.scope["query_string"] = query.encode("latin-1")
         self.scope["state"] |= {"call": call, "target": target}
