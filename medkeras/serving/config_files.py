@@ -1,7 +1,7 @@
 """The configuration files of TensorFlow Serving: protobuf messages as text.
 
-Reference: TensorFlow Serving's `config/model_server_config.proto`, `monitoring_config.proto` and `ssl_config.proto`;
-the latter two are not in its Python package, so they are defined here.
+Reference: TensorFlow Serving's `config/model_server_config.proto`, `monitoring_config.proto`, `ssl_config.proto` and
+`session_bundle_config.proto`; but for the first they are not in its Python package, and are defined here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,32 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tensorflow_serving.config import model_server_config_pb2
 
 from medkeras import errors
-from medkeras.serving import access
+from medkeras.serving import access, batching, status
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
+_WRAPPED = (
+    *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"),
+    "enable_large_batch_splitting",
+)
 _PACKAGE = "medkeras.serving"
-_KINDS = {bool: descriptor_pb2.FieldDescriptorProto.TYPE_BOOL, str: descriptor_pb2.FieldDescriptorProto.TYPE_STRING}
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_KINDS = {bool: _FIELD.TYPE_BOOL, str: _FIELD.TYPE_STRING, int: _FIELD.TYPE_INT64}
 _MESSAGES: dict[str, dict[str, Any]] = {
     "PrometheusConfig": {"enable": bool, "path": str},
     "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
+    "Number": {"value": int},
+    "Text": {"value": str},
+    "Truth": {"value": bool},
+    "BatchingParameters": {
+        "max_batch_size": "Number",
+        "batch_timeout_micros": "Number",
+        "max_enqueued_batches": "Number",
+        "num_batch_threads": "Number",
+        "thread_pool_name": "Text",
+        "allowed_batch_sizes": [int],
+        "pad_variable_length_inputs": bool,
+        "enable_large_batch_splitting": "Truth",
+    },
     "SSLConfig": {"server_key": str, "server_cert": str, "custom_ca": str, "client_verify": bool},
 }
 
@@ -40,6 +58,18 @@ def metrics_path(path: str | os.PathLike[str]) -> str:
     if not found.startswith("/"):
         raise errors.ConfigError(f"The path that Prometheus reads begins with a slash. Received: {found!r}")
     return found
+
+
+def batching_parameters(path: str | os.PathLike[str]) -> batching.Parameters:
+    """Returns how requests are put together, as a file says; raises `ConfigError` if it is no such file."""
+    config = _parsed(path, _message("BatchingParameters"), secret=False)
+    if config.pad_variable_length_inputs:
+        raise errors.ConfigError("Inputs are put together as they are. Received: pad_variable_length_inputs: true")
+    given = {name: getattr(config, name).value for name in _WRAPPED if config.HasField(name)}
+    try:
+        return batching.Parameters(**given, allowed_batch_sizes=tuple(config.allowed_batch_sizes))
+    except status.StatusError as error:
+        raise errors.ConfigError(error.message) from None
 
 
 def certificate(path: str | os.PathLike[str]) -> access.Certificate:
@@ -72,8 +102,11 @@ def _pool() -> descriptor_pool.DescriptorPool:
     for name, fields in _MESSAGES.items():
         described = file.message_type.add(name=name)
         for number, (field, kind) in enumerate(fields.items(), start=1):
-            added = described.field.add(name=field, number=number, label=1)
-            if isinstance(kind, str):
+            repeated = isinstance(kind, list)
+            added = described.field.add(name=field, number=number, label=3 if repeated else 1)
+            if repeated:
+                added.type = _KINDS[kind[0]]
+            elif isinstance(kind, str):
                 added.type, added.type_name = added.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
             else:
                 added.type = _KINDS[kind]

@@ -22,6 +22,7 @@ _CORS = (
     ("Access-Control-Allow-Headers", "Content-Type"),
 )
 _DOCUMENT_THREADS = 2
+_UNAVAILABLE = 503
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
@@ -58,6 +59,9 @@ class App:
         self._pages = starlette.routing.Router(list(pages), redirect_slashes=False, default=_no_page)
         self._paths = {route.path for route in pages}
         threads = chosen.rest_api_num_threads or 4 * (os.cpu_count() or 1)
+        if chosen.enable_batching:
+            # Threads that wait for a batch cost nothing, and a batch is no larger than they are many.
+            threads = max(threads, chosen.max_in_flight)
         self._calls = concurrent.futures.ThreadPoolExecutor(threads, "rest")
         # A probe is answered while every thread above is at work.
         self._documents = concurrent.futures.ThreadPoolExecutor(_DOCUMENT_THREADS, "rest-documents")
@@ -90,6 +94,8 @@ class App:
         else:
             parts = await _parts(receive)
             response = await self._call(scope, headers, parts)
+        if response.status == _UNAVAILABLE:
+            response = messages.Response(response.status, (*response.headers, ("Retry-After", "1")), response.body)
         if self._chosen.rest_api_enable_cors_support:
             response = messages.Response(response.status, (*response.headers, *_CORS), response.body)
         await _send(send, response)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pathlib
 import time
 
-from medkeras.serving import engine, lifecycle, metrics, options, status, verified
+from medkeras.serving import batching, config_files, engine, lifecycle, metrics, options, status, verified
+
+_OWN_PARAMETERS = "batching_params.pbtxt"
 
 
 class Loader:
@@ -15,9 +17,14 @@ class Loader:
         chosen: What the server is told.
         verifier: Says which folders may be loaded.
         measured: Where loads are counted.
+
+    Raises:
+        ConfigError: The file of the batching parameters cannot be used.
     """
 
     def __init__(self, chosen: options.Options, verifier: verified.Verifier, measured: metrics.Metrics) -> None:
+        self._parameters = _parameters(chosen)
+        self._pool = batching.Pool(self._parameters.num_batch_threads) if self._parameters else None
         self._chosen = chosen
         self._verifier = verifier
         self._measured = measured
@@ -30,12 +37,25 @@ class Loader:
         """
         began, code = time.monotonic(), status.Code.OK
         try:
-            return self._loaded(folder)
+            loaded = self._loaded(folder)
+            return self._batched(loaded, folder)
         except status.StatusError as error:
             code = error.code
             raise
+        except Exception as error:
+            # Whatever a folder holds, it must not end the thread that keeps the other models.
+            code = status.Code.INTERNAL
+            raise status.StatusError(code, f"The version cannot be loaded: {type(error).__name__}") from None
         finally:
             self._measured.load(folder, code=code, seconds=time.monotonic() - began)
+
+    def _batched(self, loaded: lifecycle.Closable, folder: pathlib.Path) -> lifecycle.Closable:
+        if self._parameters is None or self._pool is None:
+            return loaded
+        own = folder / _OWN_PARAMETERS
+        per_model = self._chosen.enable_per_model_batching_parameters and own.is_file()
+        parameters = config_files.batching_parameters(own) if per_model else self._parameters
+        return batching.Batched(loaded, parameters, self._pool)
 
     def _loaded(self, folder: pathlib.Path) -> lifecycle.Closable:
         self._verifier.check(folder)
@@ -46,3 +66,10 @@ class Loader:
             intra_op_threads=chosen.tensorflow_intra_op_parallelism or chosen.tensorflow_session_parallelism,
             inter_op_threads=chosen.tensorflow_inter_op_parallelism or chosen.tensorflow_session_parallelism,
         )
+
+
+def _parameters(chosen: options.Options) -> batching.Parameters | None:
+    if not chosen.enable_batching:
+        return None
+    file = chosen.batching_parameters_file
+    return config_files.batching_parameters(file) if file else batching.Parameters()

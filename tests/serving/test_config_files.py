@@ -7,7 +7,7 @@ import json
 import pytest
 
 from medkeras import errors
-from medkeras.serving import config_files
+from medkeras.serving import batching, config_files
 from tests.serving import sockets
 
 
@@ -47,9 +47,31 @@ def test_tls(tmp_path) -> None:
     assert chosen.encrypted
 
 
+def test_batching(tmp_path) -> None:
+    (tmp_path / "batching").write_text(
+        "max_batch_size { value: 8 } batch_timeout_micros { value: 500 } allowed_batch_sizes: 4 allowed_batch_sizes: 8 "
+        'num_batch_threads { value: 3 } enable_large_batch_splitting { value: true } thread_pool_name { value: "a" }'
+    )
+    assert config_files.batching_parameters(tmp_path / "batching") == batching.Parameters(
+        max_batch_size=8,
+        batch_timeout_micros=500,
+        num_batch_threads=3,
+        allowed_batch_sizes=(4, 8),
+        enable_large_batch_splitting=True,
+    )
+
+
 @pytest.mark.parametrize(
     ("read", "text", "words"),
     [
+        (config_files.batching_parameters, "max_batch_size: 4", "is no BatchingParameters as protobuf text"),
+        (config_files.batching_parameters, "max_batch_sizes { value: 4 }", "is no BatchingParameters"),
+        (
+            config_files.batching_parameters,
+            "num_batch_threads { value: 0 }",
+            "num_batch_threads must be positive; was 0",
+        ),
+        (config_files.batching_parameters, "pad_variable_length_inputs: true", "put together as they are"),
         (config_files.metrics_path, "prometheus { }", "is no MonitoringConfig as protobuf text"),
         (config_files.metrics_path, 'prometheus_config { enable: true path: "m" }', "begins with a slash"),
         (config_files.models, "{", "is no ModelServerConfig"),
