@@ -111,6 +111,9 @@ class Loaded:
             )
         except tf.errors.OpError as error:
             raise _status(error) from None
+        except UnicodeDecodeError:
+            # The message quotes bytes of the input, which are no text; what the code was is lost with it.
+            raise status.invalid("The graph refuses the input; its message quotes bytes that are no UTF-8") from None
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
