@@ -70,6 +70,7 @@ def abstain_threshold(
 ) -> float:
     """Returns the lowest confidence at which the model may answer; infinite when no threshold keeps the promise.
 
+    A risk of 1 allows every error, so that all is answered: the least of 0 and the confidences.
     A confidence below it by no more than `scaling.ROUNDING` counts as equal, here and when the model answers.
 
     The promise: with probability `level` over validation splits, a case that is answered, drawn at random from
@@ -97,6 +98,8 @@ def abstain_threshold(
     if not 0 < risk <= 1 or not 0 < level < 1:
         raise errors.ConfigError(f"A risk lies above 0 and a level within 0 and 1. Received: {risk=}, {level=}")
     confidence, wrong = _checked(confidence), ~np.asarray(correct, bool)
+    if risk == 1:
+        return min(0.0, float(confidence.min()))
     owner = np.unique(patients, return_inverse=True)[1]
     order = np.argsort(-confidence, kind="stable")
     ends = _ends(confidence[order])

@@ -133,9 +133,25 @@ def test_threshold_is_a_float32_that_order_does_not_move(change):
     assert found == expected == float(np.float32(expected))
 
 
+@pytest.mark.parametrize("confidence", [[0.9, 0.4, 0.7], [-3.0, 2.0, 5.0]])
+@pytest.mark.parametrize("correct", [[0, 0, 0], [0, 0, 1], [1, 1, 1]])
+def test_a_risk_of_one_answers_all(confidence, correct):
+    threshold = selective.abstain_threshold(np.array(confidence), np.array(correct), np.arange(3), risk=1)
+    assert threshold == min(0, *confidence)
+    half = selective.abstain_threshold(np.array(confidence), np.array(correct), np.arange(3), risk=0.5)
+    assert half == math.inf
+
+
 @pytest.mark.parametrize(
     ("confidence", "risk", "error"),
-    [([], 0.1, errors.DataError), ([0.1, np.nan], 0.1, errors.DataError), ([0.5], 0.0, errors.ConfigError)],
+    [
+        ([], 0.1, errors.DataError),
+        ([0.1, np.nan], 0.1, errors.DataError),
+        ([], 1.0, errors.DataError),
+        ([0.1, np.nan], 1.0, errors.DataError),
+        ([0.5], 0.0, errors.ConfigError),
+        ([0.5], 1.1, errors.ConfigError),
+    ],
 )
 def test_nothing_to_judge_is_said(confidence, risk, error):
     n = len(confidence)
