@@ -24,7 +24,13 @@ Isotonic calibration gives many cases one and the same probability, and a sure m
 that was fitted to such a probability is met from this far below, or rounding would decide for all of them at once.
 """
 _DECIMALS = 6
-"""Knots lie at least 1e-6 apart, so that they stay apart in the float32 of the graph."""
+"""Probabilities closer than 1e-6 count as equal in the isotonic fit."""
+_APART = 1e-4
+_STEEPEST = 30.0
+"""Knots lie at least `_APART` apart and their line rises at most `_STEEPEST` / x, or the graph would leave `ROUNDING`.
+
+A probability x of its float32 is off by about 1e-7 x, and the line multiplies that by its slope.
+"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -218,11 +224,29 @@ def _table(stated: np.ndarray, present: np.ndarray, weight: float) -> tuple[np.n
     x = np.round(stated, _DECIMALS)
     y = isotonic.IsotonicRegression().fit(x, aim).predict(x)
     values, block = np.unique(np.round(y, 2 * _DECIMALS), return_inverse=True)
-    centres = np.round(np.bincount(block, x) / np.bincount(block), _DECIMALS)
+    count = np.bincount(block)
+    centres, values = _pooled(np.round(np.bincount(block, x) / count, _DECIMALS), values, count)
+    centres = np.where(centres < _APART, 0.0, np.where(centres > 1 - _APART, 1.0, centres))
     first = [(0.0, aim.min())] if centres[0] > 0 else []
-    last = [(1.0, aim.max())] if centres[-1] < 1 else []
+    last = [(1.0, min(aim.max(), values[-1] + _STEEPEST * (1 - centres[-1])))] if centres[-1] < 1 else []
     knots = np.maximum.accumulate([*first, *zip(centres, values, strict=True), *last])
     return knots[:, 0], knots[:, 1]
+
+
+def _pooled(x: np.ndarray, y: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rising points as x and y with those at one place that are too close, or too steep, for float32."""
+    kept: list[np.ndarray] = []
+    for point in np.stack([x, y, count], axis=1):
+        kept.append(point)
+        while len(kept) > 1 and _too_close(*kept[-2:]):
+            pair = np.array([kept.pop(), kept.pop()])
+            kept.append(np.append(pair[:, 2] @ pair[:, :2] / pair[:, 2].sum(), pair[:, 2].sum()))
+    return np.array(kept)[:, 0], np.array(kept)[:, 1]
+
+
+def _too_close(below: np.ndarray, above: np.ndarray) -> bool:
+    gap, rise = above[:2] - below[:2]
+    return bool(gap < max(_APART, rise * above[0] / _STEEPEST))
 
 
 def _short_of_certain(target: np.ndarray, weight: float) -> np.ndarray:

@@ -134,6 +134,21 @@ def test_calibrated_probabilities_are_those_of_the_fit(method, multilabel, class
     np.testing.assert_allclose(found, fitted.apply(logits.astype(np.float32)), atol=2e-5)
 
 
+@pytest.mark.parametrize("labels", ["halves", "in turn", "drawn"])
+@pytest.mark.parametrize("centre", [2e-4, 0.05, 0.5, 0.95, 1 - 2e-4])
+def test_isotonic_tables_of_scores_a_millionth_apart_survive_float32(centre, labels) -> None:
+    n = 300
+    stated = centre + 1e-6 * np.arange(-n // 2, n // 2)
+    logit = np.log(stated / (1 - stated))
+    present = {"halves": np.arange(n) >= n // 2, "in turn": np.arange(n) % 2, "drawn": RANDOM.random(n) < 0.4}[labels]
+    logits, target = np.stack([0 * logit, logit], axis=1).astype(np.float32), np.eye(2)[np.asarray(present, int)]
+    for multilabel in (False, True):
+        fitted = scaling.fit(logits, target, method="isotonic", multilabel=multilabel, patients=np.arange(n))
+        assert fitted.method == "isotonic"
+        found = honest.Calibrated(fitted.to_json())(logits).numpy()
+        np.testing.assert_allclose(found, fitted.apply(logits), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", conformal.KINDS)
 def test_sets_are_those_of_the_fit(kind) -> None:
     probabilities = RANDOM.dirichlet(np.ones(3), 400).astype(np.float32)

@@ -171,6 +171,35 @@ def test_isotonic_is_as_good_as_one_regression_a_class():
     assert np.mean((ours - truth) ** 2) < np.mean((theirs - truth) ** 2)
 
 
+def planted(stated, present):
+    """Returns logits and labels, `[N, 2]`, whose second class has these probabilities."""
+    logit = special.logit(np.asarray(stated))
+    return np.stack([0 * logit, logit], axis=1), np.eye(2)[np.asarray(present, int)]
+
+
+@pytest.mark.parametrize("centre", [0.05, 0.5, 0.95])
+def test_isotonic_knots_that_are_too_close_or_steep_become_one(centre):
+    # 400 cases within 4e-4, the upper half of the class: blocks 2e-4 apart, with nearly all of 0…1 to rise.
+    scale = fitted(*planted(centre + 1e-6 * np.arange(-200, 200), np.arange(400) >= 200), "isotonic")
+    for x, y in scale.knots:
+        assert len(x) == 3
+        assert y[1] == pytest.approx(0.5)
+        assert np.diff(y) @ [1, 1] == pytest.approx(y[-1] - y[0])
+        assert (y[0], y[-1]) == pytest.approx((1 / 202, 201 / 202))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_isotonic_knots_lie_apart_and_rise_no_more_than_float32_allows(seed):
+    rng = np.random.default_rng(seed)
+    for stated in (1 - 1e-6 * np.arange(1, 401), 1e-6 * np.arange(1, 401), special.expit(9 * rng.normal(size=400))):
+        logits, target = planted(np.clip(stated, 1e-6, 1 - 1e-6), rng.random(400) < np.linspace(0, 1, 400))
+        for x, y in fitted(logits, target, "isotonic", multilabel=True).knots:
+            assert (x[0], x[-1]) == (0, 1)
+            assert np.diff(x).min() >= 1e-4 - 1e-12
+            assert (np.diff(y) >= 0).all()
+            assert (np.diff(y) / np.diff(x) * x[1:]).max() <= 30 + 1e-9
+
+
 @pytest.mark.parametrize("k", [2, 4])
 def test_isotonic_tables_suit_a_graph_of_float32(k):
     logits, target = overconfident(800, k, factor=30)
