@@ -112,7 +112,7 @@ def serve(parts: Parts, stop: Stop, *, ready: Callable[[str], None]) -> None:
     listening = [listen(chosen.host, chosen.rest_api_port)] if chosen.rest_api_port else []
     if parts.grpc_server is not None:
         parts.grpc_server.start()
-    ready(", ".join(_addresses(chosen)))
+    ready(", ".join(_addresses(parts)))
     drained = threading.Thread(target=_drain_grpc, args=(parts, stop), name="drain")
     drained.start()
     if listening:
@@ -189,14 +189,15 @@ def _drain_grpc(parts: Parts, stop: Stop) -> None:
         parts.grpc_server.stop(parts.chosen.drain_seconds).wait()
 
 
-def _addresses(chosen: options.Options) -> Iterator[str]:
+def _addresses(parts: Parts) -> Iterator[str]:
+    chosen = parts.chosen
     host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
     scheme = "https" if chosen.encrypted else "http"
     if chosen.rest_api_port:
         yield f"REST and page at {scheme}://{host}:{chosen.rest_api_port}"
-    if chosen.port:
+    if chosen.port and parts.grpc_server is not None:
         yield f"gRPC at {host}:{chosen.port}"
-    if chosen.grpc_socket_path:
+    if chosen.grpc_socket_path and parts.grpc_server is not None:
         yield f"gRPC at unix:{chosen.grpc_socket_path}"
 
 
