@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import pathlib
 from typing import Any
 
@@ -15,7 +16,8 @@ from medkeras import errors
 class BestWeights(keras.callbacks.EarlyStopping):
     """Stops without an improvement for `patience` epochs, and ends with the best epoch's weights.
 
-    Keras's EarlyStopping, but a monitor that does not exist is an error and not a warning.
+    Keras's EarlyStopping, but a monitor that does not exist is an error and not a warning, and an epoch that ends with
+    NaN is worse than any other: Keras takes one that comes first for the best there can be.
     `best` is the best value, `best_epoch` its epoch, counted from 0.
 
     Args:
@@ -28,10 +30,26 @@ class BestWeights(keras.callbacks.EarlyStopping):
         super().__init__(monitor, mode=mode, patience=patience, restore_best_weights=True)
 
     def get_monitor_value(self, logs: dict[str, float]) -> float:
-        """Returns the monitored number of the epoch; raises `ConfigError` where there is none."""
+        """Returns the monitored number of the epoch, the worst there is for NaN.
+
+        Raises:
+            ConfigError: There is none.
+        """
         if self.monitor not in logs:
             raise errors.ConfigError(errors.unknown("monitor", self.monitor, logs))
-        return logs[self.monitor]
+        value = logs[self.monitor]
+        if math.isnan(value):
+            return math.inf if self.mode == "min" else -math.inf
+        return value
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Gives back the best weights; raises `DivergedError` where no epoch ended with a finite number."""
+        if self.best is not None and not math.isfinite(self.best):
+            raise errors.DivergedError(
+                f"One epoch at least must end with a finite {self.monitor}; try a tenth of train.learning_rate, and "
+                "keep train.clip_norm above 0. Received: NaN or infinity after every epoch"
+            )
+        super().on_train_end(logs)
 
 
 class HistoryCSV(keras.callbacks.Callback):

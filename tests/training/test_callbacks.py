@@ -55,6 +55,21 @@ def test_best_weights_come_back_after_the_last_epoch_too(fit, model):
     np.testing.assert_array_equal(model.get_weights()[0], kept[0][0])
 
 
+@pytest.mark.parametrize(("mode", "values"), [("min", [np.nan, 2.0, np.nan]), ("max", [np.nan, -2.0, -np.inf])])
+def test_an_epoch_that_ends_with_nan_is_never_the_best(fit, model, mode, values):
+    kept = []
+    best = callbacks.BestWeights(patience=9, monitor="score", mode=mode)
+    fit(scripted("score", values), best, remember(model, kept))
+    assert best.best_epoch == 1
+    np.testing.assert_array_equal(model.get_weights()[0], kept[1][0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_without_a_finite_validation_loss_training_has_diverged(fit, value):
+    with pytest.raises(errors.DivergedError, match="finite val_loss.*after every epoch"):
+        fit(scripted("val_loss", [value] * 3), callbacks.BestWeights(patience=9))
+
+
 def test_an_unknown_monitor_is_an_error(fit):
     with pytest.raises(errors.ConfigError, match="did you mean 'val_accuracy'"):
         fit(callbacks.BestWeights(patience=2, monitor="val_acuracy", mode="max"))
