@@ -17,6 +17,8 @@ from medkeras.workflows import terminal
 
 NAME = "leakage.json"
 _BATCH = 32
+# Within them, float32 has room for what preprocessing and augmentation calculate.
+_SPANS = (1e-30, 1e30)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +73,10 @@ def prepare_checked(
     look like follows from the data, or is the `canvas` given.
 
     Raises:
-        UserError: The data cannot be prepared, or nothing is left of a split, or of a class in training.
+        UserError: The data cannot be prepared, or nothing is left of a split, or of a class in training, or nothing can
+            be learnt from the values.
     """
-    data = prepare.prepare(case_set, settings, canvas=canvas, folder=folder, track=terminal.track)
+    data = _prepared(case_set, settings, folder=folder, canvas=canvas)
     patients = sum(problem.kind == "leakage" for problem in case_set.problems)
     found = dataclasses.replace(look(data), patients=patients)
     if settings.leakage != "drop":
@@ -83,8 +86,21 @@ def prepare_checked(
         del data
         left = case_set.replace_cases(kept)
         _refuse_lost(case_set, left)
-        data = prepare.prepare(left, settings, canvas=canvas, folder=folder, track=terminal.track)
+        data = _prepared(left, settings, folder=folder, canvas=canvas)
     return data, dataclasses.replace(found, dropped=groups.by_split(gone))
+
+
+def _prepared(
+    case_set: cases.CaseSet, settings: config.DataConfig, *, folder: pathlib.Path, canvas: store.Canvas | None
+) -> prepare.Prepared:
+    data = prepare.prepare(case_set, settings, canvas=canvas, folder=folder, track=terminal.track)
+    low, high = data.value_range
+    if not _SPANS[0] <= high - low <= _SPANS[1]:
+        raise errors.DataError(
+            f"The lowest and the highest value of the training images lie {_SPANS[0]:g} to {_SPANS[1]:g} apart. "
+            f"Received: {low:g} and {high:g}"
+        )
+    return data
 
 
 def _refuse_lost(before: cases.CaseSet, after: cases.CaseSet) -> None:

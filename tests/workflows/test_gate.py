@@ -150,3 +150,14 @@ def test_what_is_seen_is_what_the_stores_hold(tmp_path, source) -> None:
     seen = dict(gate._prints(data))
     assert list(seen) == [case for images in data.stores.values() for case in images.cases]
     assert len({each.digest for each in seen.values()}) == len(np.unique([case.case_id for case in seen]))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.5, -3.5), (0.0, 1e-40), (-3e38, 3e38)])
+def test_values_that_nothing_can_be_learnt_from_are_refused(tmp_path, low, high) -> None:
+    for index in range(12):
+        values = np.linspace(low, high, 64).astype(np.float32).reshape(8, 8)
+        path = tmp_path / ("train", "validation", "test")[index % 3] / ("a", "b")[index // 3 % 2] / f"{index}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path)
+    with pytest.raises(errors.DataError, match="lie 1e-30 to 1e.30 apart. Received: [-0-9.e+]+ and [-0-9.e+]+$"):
+        checked(f"folder:{tmp_path}", tmp_path)
