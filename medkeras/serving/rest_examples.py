@@ -5,16 +5,14 @@ Reference: TensorFlow Serving's RESTful API, `util/json_tensor.cc`, `servables/t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from google.protobuf import text_format
 from tensorflow.core.example import example_pb2, feature_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
 
 from medkeras.serving import (
+    inference,
     json_dump,
     json_tensors,
     json_text,
@@ -27,10 +25,6 @@ from medkeras.serving import (
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 _INT64 = 2**63
-_CLASSES = "classes"
-_SCORES = "scores"
-_INPUTS = "inputs"
-_VALUES = "outputs"
 
 
 def examples(body: rest_body.Body) -> list[bytes]:
@@ -57,17 +51,8 @@ def classify(body: rest_body.Body, inputs: list[bytes], lease: servable.Lease, *
     Raises:
         StatusError: The signature is unknown or classifies nothing, or the model refuses the examples.
     """
-    signature = _signature(body, lease.servable)
-    outputs = _classify_outputs(signature)
-    found = lease.servable.run(body.signature_or_default, _feeds(inputs), outputs, timeout=timeout)
-    labels, scores = found.get(_CLASSES), found.get(_SCORES)
-    _check_table(labels, _CLASSES, len(inputs), dtype=tf.string)
-    _check_table(scores, _SCORES, len(inputs), dtype=tf.float32)
-    if labels is not None and scores is not None and labels.shape[1] != scores.shape[1]:
-        raise status.invalid(
-            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
-        )
-    return rest_predict.listed("results", _pairs(labels, scores))
+    found = inference.classify(lease.servable, body.signature_or_default, inputs, timeout=timeout)
+    return rest_predict.listed("results", _pairs(found))
 
 
 def regress(body: rest_body.Body, inputs: list[bytes], lease: servable.Lease, *, timeout: float | None) -> bytes:
@@ -76,10 +61,8 @@ def regress(body: rest_body.Body, inputs: list[bytes], lease: servable.Lease, *,
     Raises:
         StatusError: The signature is unknown or no regression, or the model refuses the examples.
     """
-    signature = _signature(body, lease.servable)
-    _check_regression(signature)
-    found = lease.servable.run(body.signature_or_default, _feeds(inputs), [_VALUES], timeout=timeout)
-    return rest_predict.listed("results", json_write.rows(_values(found[_VALUES], len(inputs))))
+    values = inference.regress(lease.servable, body.signature_or_default, inputs, timeout=timeout)
+    return rest_predict.listed("results", json_write.rows(values))
 
 
 def _example(value: Any) -> bytes:
@@ -125,82 +108,8 @@ def _content(value: Any) -> bytes | int | float:
     return int(value)
 
 
-def _signature(body: rest_body.Body, model: servable.Servable) -> meta_graph_pb2.SignatureDef:
-    name = body.signature_or_default
-    if name not in model.signatures:
-        raise status.invalid(f"No signature was found with the name: {name}")
-    signature = model.signatures[name]
-    if len(signature.inputs) != 1:
-        raise status.invalid("Expected one input Tensor.")
-    return signature
-
-
-def _feeds(inputs: list[bytes]) -> dict[str, np.ndarray]:
-    array = np.empty(len(inputs), object)
-    array[:] = inputs
-    return {_INPUTS: array}
-
-
-def _classify_outputs(signature: meta_graph_pb2.SignatureDef) -> list[str]:
-    if len(signature.outputs) not in (1, 2):
-        raise status.invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
-    _check_input(signature, "classification")
-    outputs = [name for name in (_CLASSES, _SCORES) if name in signature.outputs]
-    if not outputs:
-        raise _refused(
-            f'Expected classification signature outputs to contain at least one of "{_CLASSES}" or "{_SCORES}". '
-            f"Signature was: {_shown(signature)}"
-        )
-    return outputs
-
-
-def _check_regression(signature: meta_graph_pb2.SignatureDef) -> None:
-    if len(signature.outputs) != 1:
-        raise status.invalid("Expected one output Tensor.")
-    _check_input(signature, "regression")
-    if _VALUES not in signature.outputs:
-        raise _refused(f"No regression outputs found in SignatureDef: {_shown(signature)}")
-
-
-def _check_input(signature: meta_graph_pb2.SignatureDef, task: str) -> None:
-    if _INPUTS not in signature.inputs:
-        raise _refused(f"No {task} inputs found in SignatureDef: {_shown(signature)}")
-
-
-def _refused(message: str) -> status.StatusError:
-    return status.StatusError(status.Code.FAILED_PRECONDITION, message)
-
-
-def _shown(signature: meta_graph_pb2.SignatureDef) -> str:
-    # Protocol buffers' DebugString begins so, lest anybody parses it.
-    return f"goo.gle/debugstr  \n{text_format.MessageToString(signature)}"
-
-
-def _check_table(table: np.ndarray | None, name: str, count: int, *, dtype: tf.DType) -> None:
-    if table is None:
-        return
-    if table.ndim != 2:
-        raise status.invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_listed(table)}")
-    if tf.as_dtype(table.dtype) != dtype:
-        raise status.invalid(f"Expected {name} Tensor of {_dtype(dtype)}. Got: {_dtype(table.dtype)}")
-    if len(table) != count:
-        raise status.invalid(f"Expected {name} output batch size of {count}. Got: {len(table)}")
-
-
-def _values(array: np.ndarray, count: int) -> np.ndarray:
-    """Returns float32 `[N]`."""
-    if array.ndim != 1 and array.shape[1:] != (1,):
-        raise status.invalid(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_listed(array)}"
-        )
-    if len(array) != count:
-        raise status.invalid(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
-    if array.dtype != np.float32:
-        raise status.invalid(f"Expected output Tensor of DT_FLOAT.  Got: {_dtype(array.dtype)}")
-    return array.reshape(count)
-
-
-def _pairs(labels: np.ndarray | None, scores: np.ndarray | None) -> Sequence[bytes]:
+def _pairs(found: inference.Classified) -> Sequence[bytes]:
+    labels, scores = found.classes, found.scores
     table = labels if scores is None else scores
     shape: tuple[int, ...] = (0, 0) if table is None else table.shape
     if scores is None:
@@ -210,13 +119,3 @@ def _pairs(labels: np.ndarray | None, scores: np.ndarray | None) -> Sequence[byt
     pairs = [b"[" + name + b", " + text + b"]" for name, text in zip(names, texts, strict=True)]
     width = shape[1]
     return [b"[" + b", ".join(pairs[row * width : (row + 1) * width]) + b"]" for row in range(shape[0])]
-
-
-def _listed(array: np.ndarray) -> str:
-    return f"[{','.join(map(str, array.shape))}]"
-
-
-def _dtype(dtype: Any) -> str:
-    names: Mapping[str, str] = {"float32": "FLOAT", "float64": "DOUBLE", "float16": "HALF"}
-    name = tf.as_dtype(dtype).name
-    return f"DT_{names.get(name, name.upper())}"
