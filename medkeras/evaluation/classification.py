@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +16,11 @@ from medkeras.evaluation import (
     conformal,
     intervals,
     operating,
+    rates,
     resampled,
     scores,
     subgroups,
+    undefined,
 )
 from medkeras.evaluation import predictions as tables
 
@@ -28,21 +29,6 @@ _METHODS = {
     "bca": "bootstrap of patients, within classes, corrected for bias and acceleration (BCa)",
 }
 _BRIER_PARTS = ("reliability", "resolution", "uncertainty")
-_WHY_UNDEFINED = {
-    "precision": "no case was given this class",
-    "recall": "no case has this class",
-    "specificity": "every case has this class",
-    "f1": "no case has this class and none was given it",
-    "auroc": "needs cases with and without this class",
-    "average_precision": "no case has this class",
-    "balanced_accuracy": "needs cases with and without this class",
-    "positive_predictive_value": "nothing was called this class, or the prevalence is stated and one side has no case",
-    "negative_predictive_value": "all was called this class, or the prevalence is stated and one side has no case",
-    "positive_likelihood_ratio": "no case is called this class wrongly, or one side has no case",
-    "negative_likelihood_ratio": "no case is cleared of this class rightly, or one side has no case",
-    "cohen_kappa": "truth and calls are the same for every case",
-    "matthews_corrcoef": "truth or calls are the same for every case",
-}
 
 
 def evaluate(
@@ -92,7 +78,13 @@ def evaluate(
         "metrics": {name: clustered.entry(value, limits[name]) for name, value in values.items()},
         "per_class": _per_class(predictions.classes, by_class, limits, target),
         "confusion_matrix": _confusion_matrix(predictions, target).tolist(),
-        "undefined": _undefined(predictions.classes, by_class, values),
+        "undefined": undefined.sentences(
+            predictions.classes,
+            by_class,
+            values,
+            rates.Counts.of(target, predictions.decisions),
+            multilabel=predictions.multilabel,
+        ),
         "prevalence": prevalence or None,
         "calibration": _calibration(predictions, target),
         "operating_points": operating.report(operating_points, predictions, prevalence=prevalence, **drawn),
@@ -215,12 +207,3 @@ def _errors(stated: np.ndarray, observed: np.ndarray, patients: np.ndarray) -> d
         "ece": calibration.expected_calibration_error(stated, observed),
         "ece_debiased": calibration.debiased_calibration_error(stated, observed, patients),
     }
-
-
-def _undefined(classes: tuple[str, ...], by_class: Mapping[str, np.ndarray], values: Mapping[str, float]) -> list[str]:
-    sentences = []
-    for name, why in _WHY_UNDEFINED.items():
-        lacking = [class_name for class_name, x in zip(classes, by_class[name], strict=True) if not math.isfinite(x)]
-        if lacking:
-            sentences.append(f"{name} of {', '.join(lacking)}: {why}")
-    return sentences + [f"{name}: undefined on these cases" for name, value in values.items() if math.isnan(value)]

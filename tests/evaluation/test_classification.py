@@ -293,7 +293,7 @@ def test_a_class_without_a_case_is_undefined_and_breaks_nothing(make_table):
     assert missing["support"] == 0
     for name in ("precision", "recall", "f1", "auroc", "average_precision"):
         assert missing[name] == {"value": None, "low": None, "high": None}
-    assert "auroc of c: needs cases with and without this class" in found["undefined"]
+    assert "auroc of c: no case has this class" in found["undefined"]
     assert missing["specificity"]["value"] == 1
     without = classification.evaluate(two, resamples=50)["metrics"]
     for name in ("accuracy", "balanced_accuracy", "recall_macro", "f1_macro", "cohen_kappa", "matthews_corrcoef"):
@@ -306,7 +306,7 @@ def test_a_class_never_called_has_no_precision_but_recall_and_f1_of_zero(make_ta
     values = {name: entry["value"] for name, entry in found["per_class"]["b"].items() if name != "support"}
     assert (values["precision"], values["recall"], values["f1"], values["auroc"]) == (None, 0, 0, 0.5)
     assert found["metrics"]["matthews_corrcoef"]["value"] is None
-    assert "matthews_corrcoef: undefined on these cases" in found["undefined"]
+    assert "matthews_corrcoef: every case was called the same class" in found["undefined"]
     assert found["metrics"]["cohen_kappa"]["value"] == 0
 
 
