@@ -60,8 +60,8 @@ class Predicted:
         """Returns a row a file, unreadable ones too.
 
         The columns are `path, prediction, probability:CLASS…, error`, and before the last, of a model that gives
-        them, `prediction_set` (names joined by `|`), `abstain` (0 or 1) and `familiarity` (0…1); where heatmaps were
-        asked for, `heatmap` names the picture.
+        them, `prediction_set` (names joined by `|`, with a backslash before that of a name), `abstain` (0 or 1) and
+        `familiarity` (0…1); where heatmaps were asked for, `heatmap` names the picture.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -77,9 +77,10 @@ class Predicted:
 
     def _cells(self, answer: Answer, more: Sequence[str]) -> tuple[str, ...]:
         probabilities = answer.outputs["probabilities"]
-        called = probabilities >= 0.5 if self.multilabel else np.arange(len(self.classes)) == probabilities.argmax()
+        one = cells.guarded(self.classes[probabilities.argmax()])
+        called = self._names(probabilities >= 0.5) if self.multilabel else one
         numbers = tuple(f"{value:.6f}" for value in probabilities)
-        return (self._names(called), *numbers, *(self._cell(name, answer.outputs[name]) for name in more))
+        return (called, *numbers, *(self._cell(name, answer.outputs[name]) for name in more))
 
     def _cell(self, name: str, value: np.ndarray) -> str:
         if name == "prediction_set":
@@ -87,7 +88,8 @@ class Predicted:
         return f"{int(value)}" if name == "abstain" else f"{value:.6f}"
 
     def _names(self, chosen: np.ndarray) -> str:
-        return cells.guarded("|".join(name for name, here in zip(self.classes, chosen, strict=True) if here))
+        names = [self.classes[number] for number in np.flatnonzero(chosen)]
+        return cells.guarded(cells.join_labels(names)) if names else ""
 
 
 def predict(

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from medkeras import errors
+from medkeras.evaluation import cells
 from medkeras.export import card, saved_model
 from medkeras.workflows import export, predict
 
@@ -66,6 +67,20 @@ def test_the_table_has_a_row_a_file(trained, scans) -> None:
         assert row["abstain"] in ("0", "1")
         assert 0 <= float(row["familiarity"]) <= 1
     assert {rows[1][name] for name in honest} == {""}
+
+
+@pytest.mark.parametrize(("multilabel", "called"), [(False, "a|b"), (True, r"a\|b|c")])
+def test_names_of_classes_are_told_apart_whatever_they_hold(multilabel, called) -> None:
+    outputs = {"probabilities": np.array([0.9, 0.6, 0.1]), "prediction_set": np.array([True, True, False])}
+    answers = (
+        predict.Answer("x.png", outputs),
+        predict.Answer("y.png", {**outputs, "prediction_set": np.zeros(3, bool)}),
+    )
+    found = predict.Predicted(("a|b", "c", "=d"), multilabel, answers, ("probabilities", "prediction_set"))
+    first, second = csv.DictReader(io.StringIO(found.to_csv()))
+    assert first["prediction"] == called
+    assert (first["prediction_set"], second["prediction_set"]) == (r"a\|b|c", "")
+    assert cells.split_labels(first["prediction_set"]) == ("a|b", "c")
 
 
 def test_a_file_may_be_named_itself_whatever_its_name(trained, scans) -> None:
