@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 from medkeras import errors
@@ -16,6 +18,8 @@ from medkeras.serving import (
     access,
     access_log,
     config_files,
+    grpc_noted,
+    grpc_server,
     loading,
     manager,
     metrics,
@@ -72,13 +76,14 @@ def _run(
     load = loading.Loader(chosen, verifier, measured)
     early = chosen.allow_version_labels_for_unavailable_models
     kept = manager.Manager(load, _timing(chosen), early_labels=early, tell=tell)
-    parts = _parts(chosen, kept, measured, log)
+    certificate = _certificate(chosen)
+    parts = _parts(chosen, kept, measured, log, certificate)
     with contextlib.closing(kept):
         _start(kept, config, stop)
         if chosen.model_config_file and chosen.model_config_file_poll_wait_seconds:
             threading.Thread(target=_reread, args=(kept, chosen, stop, tell), name="config", daemon=True).start()
         if not stop.requested.is_set():
-            process.serve(parts, stop, ready=tell)
+            process.serve(_with_grpc(parts, kept, certificate), stop, ready=tell)
 
 
 def _start(kept: manager.Manager, config: model_server_config_pb2.ModelServerConfig, stop: process.Stop) -> None:
@@ -112,23 +117,47 @@ def _reload(kept: manager.Manager, config: model_server_config_pb2.ModelServerCo
 
 
 def _parts(
-    chosen: options.Options, kept: manager.Manager, measured: metrics.Metrics, log: access_log.AccessLog
+    chosen: options.Options,
+    kept: manager.Manager,
+    measured: metrics.Metrics,
+    log: access_log.AccessLog,
+    certificate: access.Certificate | None,
 ) -> process.Parts:
-    tokens = access.Tokens(chosen.token_file) if chosen.token_file else None
-    certificate = (
-        config_files.certificate(chosen.ssl_config_file) if chosen.ssl_config_file else access.certificate(chosen)
-    )
     return process.Parts(
         chosen,
         kept,
         lambda request, registry: rest.answer(request, registry, chosen),
         measured,
         log,
-        tokens=tokens,
+        tokens=access.Tokens(chosen.token_file) if chosen.token_file else None,
         tls=certificate.context() if certificate else None,
         metrics_path=config_files.metrics_path(chosen.monitoring_config_file) if chosen.monitoring_config_file else "",
         pages=page.routes(answering.Answers(kept)) if chosen.page else (),
     )
+
+
+def _with_grpc(parts: process.Parts, kept: manager.Manager, certificate: access.Certificate | None) -> process.Parts:
+    """Returns the parts with the server of the gRPC port, which is bound but not started, where one is asked for."""
+    chosen, tokens = parts.chosen, parts.tokens
+    if not (chosen.port or chosen.grpc_socket_path):
+        return parts
+    interceptors: list[grpc.ServerInterceptor] = [grpc_noted.Interceptor(parts.log, parts.measured)]
+    if tokens is not None:
+        interceptors = [grpc_noted.Interceptor(parts.log, parts.measured, tokens.user), access.GrpcTokens(tokens)]
+    server = grpc_server.build(
+        grpc_noted.Registry(kept, parts.measured),
+        kept,
+        chosen,
+        credentials=certificate.credentials() if certificate else None,
+        interceptors=interceptors,
+    )
+    return dataclasses.replace(parts, grpc_server=server)
+
+
+def _certificate(chosen: options.Options) -> access.Certificate | None:
+    if chosen.ssl_config_file:
+        return config_files.certificate(chosen.ssl_config_file)
+    return access.certificate(chosen)
 
 
 def _timing(chosen: options.Options) -> manager.Timing:
