@@ -12,8 +12,11 @@ import subprocess
 import sys
 import threading
 
+import grpc
+import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from medkeras import errors
 from medkeras.export import card
@@ -23,6 +26,7 @@ from tests.serving import sockets, test_process
 
 ROOT = pathlib.Path(__file__).parents[2]
 PATIENCE = 90
+TOKEN = {"authorization": "Bearer 0123456789abcdef"}
 
 
 class HalfPlusTwo(tf.Module):
@@ -43,8 +47,9 @@ class Program:
     """`main.py --mode=serve` as a process; what it says on standard error, line by line."""
 
     def __init__(self, *flags: str) -> None:
-        self.port = test_process.free_port()
-        command = [sys.executable, "main.py", "--mode=serve", "--port=0", f"--rest_api_port={self.port}", *flags]
+        self.port, self.grpc_port = test_process.free_port(), test_process.free_port()
+        ports = (f"--port={self.grpc_port}", f"--rest_api_port={self.port}")
+        command = [sys.executable, "main.py", "--mode=serve", *ports, *flags]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
         )
@@ -63,6 +68,14 @@ class Program:
         found = answer.status, answer.read().decode()
         connection.close()
         return found
+
+    def predict(self, **metadata: str) -> predict_pb2.PredictResponse:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "half"
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0, 2.0]))
+        with grpc.insecure_channel(f"{sockets.HOST}:{self.grpc_port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            return stub.Predict(request, metadata=tuple(metadata.items()), timeout=PATIENCE)
 
     def end(self) -> tuple[int, list[str]]:
         """Ends it as a container's runtime does; returns the exit code and what it wrote on standard output."""
@@ -106,13 +119,20 @@ def test_ports_open_with_the_first_version_and_a_signal_ends_it(start, saved, tm
     program.says(f"http://127.0.0.1:{program.port}")
     asked = ("POST", "/v1/models/half:predict", '{"instances": [1.0, 2.0]}')
     assert program.ask(*asked)[0] == 401
-    status, body = program.ask(*asked, Authorization="Bearer 0123456789abcdef")
+    status, body = program.ask(*asked, **TOKEN)
     assert (status, json.loads(body)) == (200, {"predictions": [2.5, 3.0]})
+    np.testing.assert_array_equal(tf.make_ndarray(program.predict(**TOKEN).outputs["y"]), [2.5, 3.0])
+    with pytest.raises(grpc.RpcError) as refused:
+        program.predict()
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
     code, lines = program.end()
     calls = [json.loads(line) for line in lines]
     assert code == 0
     assert calls.pop() == {"mode": "serve"}
-    assert [(call["status"], call["user"], call["version"]) for call in calls] == [(401, "", 0), (200, "tester", 1)]
+    assert [(call["status"], call["user"], call["version"]) for call in calls] == [
+        *((401, "", 0), (200, "tester", 1)),
+        *((200, "tester", 1), (401, "", 0)),
+    ]
     assert str(base) not in "".join(lines)
 
 
