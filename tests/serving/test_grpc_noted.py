@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import io
 import json
+import pathlib
 
 import grpc
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from medkeras.serving import access, access_log, grpc_noted, metrics, status
-from tests.serving import stubs
+from tests.serving import sockets, stubs
 
 TOKEN = "0123456789abcdef"
 
@@ -79,3 +80,18 @@ def test_calls_are_counted_and_written_down(served) -> None:
     assert (second["model"], second["status"]) == ("", 404)
     assert (third["user"], third["status"]) == ("", 401)
     assert "JOHN" not in stream.getvalue()
+
+
+def test_tls_is_spoken_on_this_port_too(tmp_path) -> None:
+    chosen = sockets.make_certificate(tmp_path, "a")
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
+    registry = grpc_noted.Registry(stubs.Registry(), metrics.Metrics())
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Service(registry), server)
+    port = server.add_secure_port("127.0.0.1:0", access.certificate(chosen).credentials())
+    server.start()
+    trusted = grpc.ssl_channel_credentials(pathlib.Path(chosen.tls_certificate).read_bytes())
+    with grpc.secure_channel(f"localhost:{port}", trusted) as channel:
+        assert asked(prediction_service_pb2_grpc.PredictionServiceStub(channel), "brain") is grpc.StatusCode.OK
+    with grpc.insecure_channel(f"localhost:{port}") as channel:
+        assert asked(prediction_service_pb2_grpc.PredictionServiceStub(channel), "brain") is grpc.StatusCode.UNAVAILABLE
+    server.stop(0).wait()
