@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medkeras import errors
-from medkeras.evaluation import classification, operating
+from medkeras.evaluation import classification, comparison, conformal, operating, scaling, scores, selective
 from medkeras.evaluation import predictions as tables
 
 
@@ -126,15 +126,41 @@ def test_what_is_no_probability_is_refused_in_one_sentence(value):
         table(TWO[[0, 1]], [[0.5, 0.5], [value, 0.5]])
 
 
-def test_batch_boundaries_change_nothing():
-    whole = TABLES["three patients"]
-    parts = [whole.take(np.arange(start, min(start + 7, 30))) for start in range(0, 30, 7)]
-    joined = dataclasses.replace(
-        whole,
-        target=np.concatenate([part.target for part in parts]),
-        probabilities=np.concatenate([part.probabilities for part in parts]),
-    )
-    assert classification.evaluate(joined, resamples=20) == classification.evaluate(whole, resamples=20)
+@pytest.mark.parametrize("name", TABLES)
+def test_sets_refusal_and_calibration_of_a_hard_table_are_numbers_or_said(name):
+    given = TABLES[name]
+    options = {"patients": given.patients, "multilabel": given.multilabel}
+    for kind in conformal.KINDS:
+        fitted = conformal.fit(given.probabilities, given.target, alpha=0.1, kind=kind, **options)
+        sets = fitted.sets(given.probabilities)
+        assert not np.isnan(fitted.thresholds).any()
+        assert len(fitted.notes(given.classes)) >= np.isinf(fitted.thresholds).any()
+        found = conformal.coverage(given, sets)
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        assert (found["coverage"]["value"] is None) == (not given.target.any())
+        assert conformal.unexchangeable(fitted, given, sets) == ()
+    right = (given.decisions == given.target).all(axis=1)
+    curve = selective.risk_coverage(given.confidence, right, given.patients)
+    assert curve.risk[-1] == pytest.approx(np.mean(~right))
+    assert 0 <= curve.area <= 1
+    least = selective.abstain_threshold(given.confidence, right, given.patients, risk=0.2)
+    assert least == math.inf or (given.confidence >= least).any()
+    logits = np.log(np.clip(given.probabilities, 1e-6, 1 - 1e-6))
+    for method in scaling.METHODS:
+        fitted = scaling.fit(logits, given.target, method=method, **options)
+        assert np.isfinite(fitted.apply(logits)).all()
+        assert bool(fitted.notes) == (fitted.method != method)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_comparison_of_hard_tables_has_a_p_or_says_why_not(name):
+    given = TABLES[name]
+    other = dataclasses.replace(given, probabilities=np.roll(given.probabilities, 1, axis=1))
+    rows = comparison.compare({"a": given, "b": other}, metrics=scores.OVERALL, resamples=30)
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    for row in rows:
+        assert (row["p"] is None) == bool(row["note"]), row
+        assert row["p"] is None or 0 <= row["p"] <= 1, row
 
 
 def test_every_case_of_a_patient_twice_changes_no_number_at_all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ import sklearn.metrics
 import tensorflow as tf
 
 from medkeras import config
-from medkeras.data import arrays, cases
+from medkeras.data import arrays, cases, store
 from medkeras.tasks import classification
 from medkeras.training import losses
+from medkeras.workflows import passing
 
 SINGLE = classification.Classification(("a", "b", "c"))
 MULTI = classification.Classification(("a", "b", "c"), multilabel=True)
@@ -155,6 +158,34 @@ def test_a_table_of_predictions_names_its_cases() -> None:
     right = given["probabilities"].argmax(1) == [0, 1, 2, 0, 1]
     assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(right.mean())
     assert metrics["interval"]["seed"] == 3
+
+
+@pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single", "multi"])
+def test_batch_boundaries_change_no_metric(task) -> None:
+    random = np.random.default_rng(0)
+    drawn = [random.permutation([*"abc"])[: random.integers(1, 4)] for _ in range(23)]
+    members = [case(f"{i:02}", *labels, multilabel=task.multilabel) for i, labels in enumerate(drawn)]
+    logits = random.normal(0, 2, (23, 3)).astype(np.float32)
+    embedding = keras.Input((3,))
+    head = keras.Model(embedding, task.head(embedding))
+    found = []
+    for size in (23, 1, 7, 32):
+        given = passing.run(
+            head.predict_on_batch, store.from_array(members, logits), batch_size=size, description="test"
+        )
+        table = task.predictions(members, given)
+        found.append(task.evaluate(table, seed=3, settings=config.EvaluationConfig(resamples=10), fitted={}))
+    assert found[0]["n"] == 23
+    for one in found[1:]:
+        assert numbers(one) == pytest.approx(numbers(found[0]), abs=1e-6)
+
+
+def numbers(found: Any, path: str = "") -> dict[str, float]:
+    """Returns every number of a nested answer by its path."""
+    if isinstance(found, dict | list):
+        pairs = found.items() if isinstance(found, dict) else enumerate(found)
+        return {p: v for key, value in pairs for p, v in numbers(value, f"{path}/{key}").items()}
+    return {path: found} if isinstance(found, int | float) else {}
 
 
 @pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single", "multi"])
