@@ -96,6 +96,7 @@ def fit(
 
     Raises:
         ConfigError: `alpha` or `kind` is out of its range.
+        DataError: A probability is NaN.
         InternalError: A case that is not multi-label has not one class.
 
     Reference:
@@ -107,6 +108,9 @@ def fit(
         raise errors.ConfigError(errors.unknown("kind of conformal set", kind, KINDS))
     if not 0 < alpha < 1:
         raise errors.ConfigError(f"The share that a set may miss lies between 0 and 1. Received: alpha={alpha}")
+    if np.isnan(probabilities).any():
+        received = f"{np.isnan(probabilities).any(axis=1).sum()} of {len(probabilities)} cases with NaN"
+        raise errors.DataError(f"Prediction sets are fitted to probabilities that are numbers. Received: {received}")
     present = np.asarray(target) > 0
     if not multilabel and (present.sum(axis=1) != 1).any():
         raise errors.InternalError("A case has one class unless labels are many. Received: another number of ones")

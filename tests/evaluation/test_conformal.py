@@ -259,6 +259,16 @@ def test_infinite_thresholds_cannot_raise_an_alarm(make_table):
     assert conformal.unexchangeable(conform, table_of(make_table, fresh), conform.sets(fresh[0])) == ()
 
 
+@pytest.mark.parametrize("kind", conformal.KINDS)
+def test_a_probability_that_is_no_number_is_refused(kind):
+    probabilities = np.full((30, 2), 0.5)
+    probabilities[7] = np.nan
+    with pytest.raises(errors.DataError, match="Received: 1 of 30 cases with NaN"):
+        conformal.fit(
+            probabilities, np.eye(2)[np.arange(30) % 2], alpha=0.1, kind=kind, patients=np.arange(30), multilabel=False
+        )
+
+
 def test_wrong_settings_are_named(make_table):
     with pytest.raises(errors.ConfigError, match="did you mean 'class'"):
         fitted(cases(20, 0), kind="clas")
