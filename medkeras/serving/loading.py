@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 
-from medkeras.serving import batching, config_files, engine, lifecycle, metrics, options, status, verified
+from medkeras.serving import batching, config_files, engine, lifecycle, metrics, options, status, verified, warmup
 
 _OWN_PARAMETERS = "batching_params.pbtxt"
 
@@ -38,6 +38,7 @@ class Loader:
         began, code = time.monotonic(), status.Code.OK
         try:
             loaded = self._loaded(folder)
+            self._warm_up(loaded, folder)
             return self._batched(loaded, folder)
         except status.StatusError as error:
             code = error.code
@@ -48,6 +49,19 @@ class Loader:
             raise status.StatusError(code, f"The version cannot be loaded: {type(error).__name__}") from None
         finally:
             self._measured.load(folder, code=code, seconds=time.monotonic() - began)
+
+    def _warm_up(self, loaded: lifecycle.Closable, folder: pathlib.Path) -> None:
+        if not self._chosen.enable_model_warmup:
+            return
+        began, code, records = time.monotonic(), status.Code.OK, 0
+        try:
+            records = warmup.run(loaded, folder, iterations=self._chosen.num_request_iterations_for_warmup)
+        except BaseException as error:
+            code = error.code if isinstance(error, status.StatusError) else status.Code.INTERNAL
+            loaded.close()
+            raise
+        finally:
+            self._measured.warmup(folder, code=code, seconds=time.monotonic() - began, records=records)
 
     def _batched(self, loaded: lifecycle.Closable, folder: pathlib.Path) -> lifecycle.Closable:
         if self._parameters is None or self._pool is None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from medkeras import errors
-from medkeras.serving import batching, engine, loading, metrics, options, status, verified
+from medkeras.serving import batching, engine, loading, metrics, options, status, verified, warmup
 from tests.serving import test_mode_serve
 
 saved = test_mode_serve.saved
@@ -66,3 +69,23 @@ def test_batching_parameters_that_contradict_each_other_are_told(tmp_path) -> No
     parameters.write_text("max_batch_size { value: 4 } allowed_batch_sizes: 3")
     with pytest.raises(errors.ConfigError, match="last entry was 3; expected 4"):
         loader(enable_batching=True, batching_parameters_file=str(parameters))
+
+
+def test_a_version_answers_its_warm_up_requests_or_is_not_loaded(saved, tmp_path) -> None:
+    folder = tmp_path / "7"
+    shutil.copytree(saved, folder)
+    path = folder / warmup.FILE
+    path.parent.mkdir()
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.float32([1])))
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(log.SerializeToString())
+    load, measured = loader()
+    load("half", 7, folder).close()
+    assert f'model_warmup_records_read{{model_path="{tmp_path.name}/7"}} 1' in measured.text().decode()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        log.predict_log.request.model_spec.signature_name = "nope"
+        writer.write(log.SerializeToString())
+    with pytest.raises(status.StatusError, match='Serving signature key "nope" not found.'):
+        load("half", 7, folder)
+    loader(enable_model_warmup=False)[0]("half", 7, folder).close()
