@@ -182,7 +182,7 @@ def _areas(a: tables.Predictions, b: tables.Predictions) -> dict[str, Any]:
     if math.isnan(value):
         return _row(method, value, note="no class has cases with and without it")
     if math.isnan(error):
-        return _row(method, value, note="a class has fewer than two patients with it, or without it")
+        return _row(method, value, note=_lone(positive, a.patients, a.classes[kinds]))
     if error == 0:
         same = value == 0
         return _row(method, value, p=1.0 if same else None, note="" if same else "the difference does not vary")
@@ -195,6 +195,17 @@ def _areas(a: tables.Predictions, b: tables.Predictions) -> dict[str, Any]:
         p=2 * float(stats.norm.sf(abs(z))),
         statistic=z,
     )
+
+
+def _lone(positive: np.ndarray, patients: np.ndarray, classes: Sequence[str]) -> str:
+    """Returns which of the classes, bool `[N, L]`, that have cases on both sides has all of one from one patient."""
+    sides = (
+        (f"only one patient has cases {word} class {name!r}", side)
+        for name, kind in zip(classes, positive.T, strict=True)
+        if kind.any() and not kind.all()
+        for word, side in (("of", kind), ("without", ~kind))
+    )
+    return next(note for note, side in sides if len(np.unique(patients[side])) == 1)
 
 
 def _row(

@@ -288,8 +288,9 @@ def small(make_table, truth, *scores, patients=None):
     ("truth", "patients", "note"),
     [
         ([1, 1, 1], None, "no class has cases with and without it"),
-        ([1, 0, 0], None, "a class has fewer than two patients with it, or without it"),
-        ([1, 1, 0, 0], ("p", "p", "q", "r"), "a class has fewer than two patients with it, or without it"),
+        ([1, 0, 0], None, "only one patient has cases of class 'b'"),
+        ([1, 1, 0, 0], ("p", "p", "q", "r"), "only one patient has cases of class 'b'"),
+        ([1, 1, 0, 0], ("q", "r", "p", "p"), "only one patient has cases without class 'b'"),
         ([1, 1, 0, 0], None, "the difference does not vary"),
     ],
 )
