@@ -257,8 +257,10 @@ def _short_of_certain(target: np.ndarray, weight: float) -> np.ndarray:
 
 
 def _lacking(target: np.ndarray) -> str:
-    without = np.flatnonzero((target.sum(axis=0) == 0) | (target.sum(axis=0) == len(target)))
-    return f"validation has no case with, or none without, {len(without)} of the classes" if without.size else ""
+    count = target.sum(axis=0)
+    few = {"no case of": np.sum(count == 0), "no case without": np.sum(count == len(target))}
+    lacking = [f"{side} {classes} of the classes" for side, classes in few.items() if classes]
+    return f"validation has {' and '.join(lacking)}" if lacking else ""
 
 
 def _stated(logits: np.ndarray, multilabel: bool) -> np.ndarray:

@@ -260,16 +260,28 @@ def test_hard_cases_give_probabilities(name, method, multilabel):
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("labels", "lacking"),
+    [
+        ([0, 1, 2], "no case of 1 of the classes"),
+        ([1], "no case of 3 of the classes and no case without 1 of the classes"),
+    ],
+)
 @pytest.mark.parametrize("method", ["platt", "isotonic"])
-def test_a_class_without_cases_gets_the_temperature_and_a_note(method):
-    logits, target = overconfident(200, 4)
-    target = np.eye(4)[target[:, :3].argmax(axis=1)]
+def test_a_class_without_cases_gets_the_temperature_and_a_note(method, labels, lacking):
+    logits, _ = overconfident(200, 4)
+    target = np.eye(4)[np.resize(labels, 200)]
     scale = fitted(logits, target, method)
     assert scale.temperature == fitted(logits, target, "temperature").temperature
-    assert scale.notes == (
-        f"{method} calibration was not fitted, one temperature was: "
-        "validation has no case with, or none without, 1 of the classes",
-    )
+    assert scale.notes == (f"{method} calibration was not fitted, one temperature was: validation has {lacking}",)
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+def test_a_label_of_every_case_gets_the_temperature_and_a_note(method):
+    logits, target = overconfident(200, 3, multilabel=True)
+    target[:, 1] = 1
+    (note,) = fitted(logits, target, method, multilabel=True).notes
+    assert note.endswith("validation has no case without 1 of the classes")
 
 
 def test_platt_never_turns_a_class_round():
