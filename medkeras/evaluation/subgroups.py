@@ -119,7 +119,7 @@ def _group(
         "n_patients": len(np.unique(patients[inside])),
         "metrics": {},
         "gaps": {},
-        "suppressed": _why(names, own),
+        "suppressed": _why(names, own, _scarce(table, inside)),
     }
     if not own:
         return found
@@ -173,21 +173,23 @@ def _allowed(
     """Returns the metrics that the cases of a part are enough for."""
     if len(np.unique(patients[part])) < FEWEST_PATIENTS:
         return ()
+    return names[:1] if _scarce(table, part) else names
+
+
+def _scarce(table: tables.Predictions, part: np.ndarray) -> str:
+    """Returns which cases of a part are too few to judge a class by: those of one, or without it; empty: none."""
     target = np.asarray(table.target)
     support = target[part].sum(axis=0)[target.any(axis=0)]
-    absent = part.sum() - support if table.multilabel else support
-    return (
-        names
-        if min(support.min(initial=part.sum()), absent.min(initial=part.sum())) >= FEWEST_OF_A_CLASS
-        else names[:1]
-    )
+    if (support < FEWEST_OF_A_CLASS).any():
+        return "of a class"
+    return "without a class" if table.multilabel and (part.sum() - support < FEWEST_OF_A_CLASS).any() else ""
 
 
-def _why(names: tuple[str, ...], allowed: tuple[str, ...]) -> str | None:
+def _why(names: tuple[str, ...], allowed: tuple[str, ...], scarce: str) -> str | None:
     if not allowed:
         return f"fewer than {FEWEST_PATIENTS} patients: too few to say anything"
     if allowed != names:
-        return f"fewer than {FEWEST_OF_A_CLASS} cases with or without a class: the accuracy alone is stated"
+        return f"fewer than {FEWEST_OF_A_CLASS} cases {scarce}: the accuracy alone is stated"
     return None
 
 

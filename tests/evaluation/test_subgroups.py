@@ -89,9 +89,16 @@ def test_few_cases_of_a_class_leave_the_accuracy_alone(make_table, multilabel):
         "groups"
     ]
     assert list(first["metrics"]) == ["accuracy"] == list(first["gaps"])
-    assert "fewer than 5 cases" in first["suppressed"]
+    assert first["suppressed"] == "fewer than 5 cases of a class: the accuracy alone is stated"
     assert len(second["metrics"]) > 2
     assert list(second["gaps"]) == ["accuracy"]
+
+
+def test_few_cases_without_a_label_are_said_to_be_the_reason(make_table):
+    target = np.stack([np.arange(100) >= 3, np.arange(100) % 2], axis=1).astype(np.int8)
+    table = make_table(100, 2, per_patient=1, multilabel=True, target=target, metadata={"site": ("x",) * 100})
+    (group,) = subgroups.evaluate(table, resamples=5)["site"]["groups"]
+    assert group["suppressed"] == "fewer than 5 cases without a class: the accuracy alone is stated"
 
 
 @pytest.mark.parametrize(
