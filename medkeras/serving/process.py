@@ -23,6 +23,7 @@ from medkeras.serving import (
     access_log,
     http_app,
     http_limits,
+    http_protocol,
     http_server,
     messages,
     metrics,
@@ -157,7 +158,7 @@ def http(parts: Parts) -> http_server.Server:
         max_body_bytes=chosen.max_body_bytes,
         max_buffered_bytes=max(chosen.max_body_bytes, http_limits.Limits().max_buffered_bytes),
     )
-    shell = http_server.Shell(limits, _admit(parts), access_log.begin, _done(parts))
+    shell = http_protocol.Shell(limits, _admit(parts), access_log.begin, _done(parts))
     app = http_app.App(
         _answer(parts),
         chosen,

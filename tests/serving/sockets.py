@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from medkeras.serving import access, access_log, http_limits, http_server, options, process
+from medkeras.serving import access, access_log, http_limits, http_protocol, http_server, options, process
 
 HOST = "127.0.0.1"
 
@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 class Running:
     """A server in a thread; its calls that are over, its limits' load."""
 
-    def __init__(self, server: http_server.Server, shell: http_server.Shell, calls: list[http_limits.Call]) -> None:
+    def __init__(self, server: http_server.Server, shell: http_protocol.Shell, calls: list[http_limits.Call]) -> None:
         self.server, self.shell, self.calls = server, shell, calls
         self.socket = socket.create_server((HOST, 0), backlog=512)
         self.port = self.socket.getsockname()[1]
@@ -49,7 +49,7 @@ def running(
     def admit(method: str, target: bytes, headers: Mapping[bytes, bytes], call: http_limits.Call) -> None:
         access.admit(tokens, headers, call)
 
-    shell = http_server.Shell(
+    shell = http_protocol.Shell(
         limits or http_limits.Limits(), admit, access_log.begin, calls.append, load or http_limits.Load()
     )
     server = http_server.Server(app, shell, drain_seconds=drain_seconds, tls=tls)
