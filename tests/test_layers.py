@@ -49,6 +49,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
     "jpeg_ls": "pyjpegls",
+    "ml_dtypes": "ml-dtypes",
     "dicomanonymizer": "dicom-anonymizer",
     "google": "protobuf",
     "grpc": "grpcio",
