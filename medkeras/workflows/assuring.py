@@ -103,7 +103,12 @@ class Promises:
         """Returns what the card says beside `calibration`."""
         return {
             "conformal": self.sets.to_json(),
-            "abstain": {"familiarity": chosen.gate, "confidence": self.confidence, "risk": chosen.risk},
+            "abstain": {
+                "familiarity": chosen.gate,
+                "confidence": self.confidence,
+                "risk": chosen.risk,
+                "notes": silent(self.confidence, chosen.risk),
+            },
             "operating_points": [each.to_json() for each in self.points],
         }
 
@@ -134,7 +139,7 @@ def _attached(
     found = promises(table, task, chosen)
     complete = assurance.Assurance(fitted, found.sets.thresholds, known, gate=chosen.gate, confidence=found.confidence)
     described = {"calibration": fitted.to_json() | {"temperature": fitted.temperature}, **found.to_json(chosen)}
-    described["abstain"]["notes"] = powerless(len(known.scores), chosen.gate)
+    described["abstain"]["notes"] = [*powerless(len(known.scores), chosen.gate), *described["abstain"]["notes"]]
     for note in described["abstain"]["notes"]:
         terminal.say(f"Note: {note}")
     return Assured(assurance.attach(model, complete, value_range=data.value_range), described)
@@ -147,6 +152,16 @@ def powerless(count: int, gate: float) -> list[str]:
     return [
         f"The input gate turns nothing away: at evaluation.gate={gate:g} it needs {math.floor(1 / gate)} cases that "
         f"trained nothing to know the strange by, and had {count}."
+    ]
+
+
+def silent(confidence: float, risk: float) -> list[str]:
+    """Returns a sentence where the model answers nothing: no `confidence` of validation keeps the error rate `risk`."""
+    if confidence < NEVER:
+        return []
+    return [
+        f"The model declines to answer every case: validation has too few cases, or too many errors, to promise "
+        f"evaluation.risk={risk:g}."
     ]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from medkeras import config
+from medkeras.evaluation import predictions
 from medkeras.export import card
+from medkeras.tasks import classification
 from medkeras.workflows import assuring
 
 
@@ -20,6 +23,24 @@ def test_a_gate_that_can_turn_nothing_away_says_so(count, gate, needed) -> None:
         assert f"needs {needed} cases" in notes[0]
         assert assuring.powerless(needed, gate) == []
         assert assuring.powerless(needed - 1, gate) != []
+
+
+def test_a_model_that_answers_nothing_says_so(trained) -> None:
+    table = predictions.read_csv(trained.published.folder / "predictions.csv")
+    task = classification.Classification(table.classes, False)
+    found = assuring.promises(table, task, config.EvaluationConfig(risk=0.1))
+    (note,) = found.to_json(config.EvaluationConfig(risk=0.1))["abstain"]["notes"]
+    assert note.startswith("The model declines to answer every case")
+    assert note.endswith("evaluation.risk=0.1.")
+    assert table.confidence.max() < found.confidence
+
+
+@pytest.mark.parametrize("risk", [0.0, 1.0])
+def test_a_model_that_answers_everything_has_nothing_to_say(trained, risk) -> None:
+    table = predictions.read_csv(trained.published.folder / "predictions.csv")
+    chosen = config.EvaluationConfig(risk=risk)
+    found = assuring.promises(table, classification.Classification(table.classes, False), chosen)
+    assert found.to_json(chosen)["abstain"]["notes"] == []
 
 
 def test_card_and_report_say_it(trained) -> None:
