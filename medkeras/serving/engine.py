@@ -61,18 +61,20 @@ class Loaded:
             raise
         # Whether an operation of the graph runs now is the session's business, not that of the Python graph.
         self._session._extend_graph()
+        # A map of protocol buffers fails on a name that is no UTF-8, where a dictionary does not find it.
+        self._signatures = dict(self._meta.signature_def)
         self._tensors: dict[str, object] = {}
 
     @property
     def signatures(self) -> Mapping[str, meta_graph_pb2.SignatureDef]:
         """See `servable.Servable`."""
-        return self._meta.signature_def
+        return self._signatures
 
     def run(
         self, signature: str, feeds: Mapping[str, np.ndarray], outputs: Sequence[str], *, timeout: float | None = None
     ) -> dict[str, np.ndarray]:
         """See `servable.Servable`."""
-        defined = self._meta.signature_def[signature]
+        defined = self._signatures[signature]
         fed = {self._tensor(defined.inputs[name].name): np.asarray(value) for name, value in feeds.items()}
         fetched = [name for name in outputs if ":" in defined.outputs[name].name]
         targets = [self._operation(defined.outputs[name].name) for name in outputs if name not in fetched]

@@ -62,6 +62,7 @@ def loaded(folder):
 
 def test_signatures_are_those_of_the_graph(loaded) -> None:
     assert {"half", "strings", "brain", "increment", "slow", "parse"} <= set(loaded.signatures)
+    assert "\udcdb" not in loaded.signatures
     assert loaded.signatures["half"].inputs["x"].dtype == tf.float32.as_datatype_enum
 
 
