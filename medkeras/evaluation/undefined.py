@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from medkeras.evaluation import predictions as tables
 from medkeras.evaluation import rates
 
 _NONE, _ALL = "no case has this class", "every case has this class"
@@ -37,23 +38,15 @@ _OF_ALL_LABELS = {
 }
 
 
-def sentences(
-    classes: Sequence[str],
-    by_class: Mapping[str, np.ndarray],
-    values: Mapping[str, float],
-    counts: rates.Counts,
-    *,
-    multilabel: bool,
-) -> list[str]:
+def sentences(table: tables.Predictions, by_class: Mapping[str, np.ndarray], values: Mapping[str, float]) -> list[str]:
     """Returns a sentence for each cause that leaves a metric without a finite number.
 
     Args:
-        classes: The names of K classes.
+        table: Labelled cases, K classes.
         by_class: `[K]` for each metric of the classes.
         values: The metrics of all classes.
-        counts: `[K]`, each class against all others.
-        multilabel: Whether a case may have any number of classes.
     """
+    counts = rates.Counts.of(np.asarray(table.target), table.decisions)
     facts, found = _facts(counts), []
     for name, causes in _CAUSES.items():
         lacking = ~np.isfinite(by_class[name])
@@ -61,10 +54,9 @@ def sentences(
             meant = lacking & facts[cause]
             lacking &= ~meant
             if meant.any():
-                found.append(f"{name} of {', '.join(itertools.compress(classes, meant))}: {cause}")
-    return found + [
-        f"{name}: {_of_all_classes(name, counts, multilabel)}" for name, value in values.items() if np.isnan(value)
-    ]
+                found.append(f"{name} of {', '.join(itertools.compress(table.classes, meant))}: {cause}")
+    nowhere = [name for name, value in values.items() if np.isnan(value)]
+    return found + [f"{name}: {_of_all_classes(name, counts, table.multilabel)}" for name in nowhere]
 
 
 def _facts(c: rates.Counts) -> dict[str, np.ndarray]:
