@@ -18,6 +18,7 @@ from medkeras.serving import status
 # What a few bytes of a message may become: a shape of a trillion filled with one value.
 LARGEST = 2**30
 _MOST_DIMENSIONS = 64
+_LONGEST_VARINT = 56
 
 # Field of the message, NumPy dtype.
 _KINDS: Mapping[int, tuple[str, np.dtype]] = MappingProxyType(
@@ -60,12 +61,11 @@ def parse(proto: tensor_pb2.TensorProto, name: str) -> np.ndarray:
         raise _broken(name)
     field, dtype = _KINDS[proto.dtype]
     count = math.prod(shape)
-    if len(shape) > _MOST_DIMENSIONS or count * dtype.itemsize > LARGEST:
+    # A dimension of 0 makes no other one small.
+    if len(shape) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in shape) * dtype.itemsize > LARGEST:
         raise _broken(name)
-    if proto.tensor_content and dtype.kind != "O":
-        if len(proto.tensor_content) != count * dtype.itemsize:
-            raise _broken(name)
-        return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+    if proto.tensor_content:
+        return _whole(proto.tensor_content, count, dtype, name).reshape(shape)
     return _filled(_typed(proto, field, dtype), count, dtype).reshape(shape)
 
 
@@ -86,6 +86,40 @@ def proto(array: np.ndarray, *, content: bool = False) -> tensor_pb2.TensorProto
     else:
         getattr(message, _KINDS[number][0]).extend(_values(array, number))
     return message
+
+
+def _whole(content: bytes, count: int, dtype: np.dtype, name: str) -> np.ndarray:
+    """Returns what stands in `tensor_content`."""
+    if dtype.kind == "O":
+        return _strings(content, count, name)
+    if len(content) != count * dtype.itemsize:
+        raise _broken(name)
+    found = np.frombuffer(content, dtype)
+    if dtype.kind == "b" and found.view(np.uint8).max(initial=0) > 1:
+        raise _broken(name)
+    return found
+
+
+def _strings(content: bytes, count: int, name: str) -> np.ndarray:
+    """Returns strings that stand one after the other, behind their lengths as varints."""
+    lengths, at = [], 0
+    for _ in range(count):
+        length, shift = 0, 0
+        while True:
+            if at >= len(content) or shift > _LONGEST_VARINT:
+                raise _broken(name)
+            byte, at = content[at], at + 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        lengths.append(length)
+    if at + sum(lengths) != len(content):
+        raise _broken(name)
+    found = np.empty(count, object)
+    for number, length in enumerate(lengths):
+        found[number], at = content[at : at + length], at + length
+    return found
 
 
 def _values(array: np.ndarray, number: int) -> list[object]:
