@@ -57,41 +57,6 @@ def test_with_several_cases_a_patient_it_is_obuchowskis_by_its_definition():
     np.testing.assert_allclose(found.covariance(), expected, rtol=1e-10)
 
 
-# Albumin, total protein, K-G score (low is good) and whether surgery helped, of 49 patients.
-OVARIAN = """
-3.0 5.8 10 0  3.2 6.3 5 1  3.9 6.8 3 1  2.8 4.8 6 0  3.2 5.8 3 1  0.9 4.0 5 0  2.5 5.7 8 0  1.6 5.6 5 1  3.8 5.7 5 1
-3.7 6.7  6 1  3.2 5.4 4 1  3.8 6.6 6 1  4.1 6.6 5 1  3.6 5.7 5 1  4.3 7.0 4 1  3.6 6.7 4 0  2.3 4.4 6 1  4.2 7.6 4 0
-4.0 6.6  6 0  3.5 5.8 6 1  3.8 6.8 7 1  3.0 4.7 8 0  4.5 7.4 5 1  3.7 7.4 5 1  3.1 6.6 6 1  4.1 8.2 6 1  4.3 7.0 5 1
-4.3 6.5  4 1  3.2 5.1 5 1  2.6 4.7 6 1  3.3 6.8 6 0  1.7 4.0 7 0  3.7 6.1 5 1  3.3 6.3 7 1  4.2 7.7 6 1  3.5 6.2 5 1
-2.9 5.7  9 0  2.1 4.8 7 1  2.8 6.2 8 0  4.0 7.0 7 1  3.3 5.7 6 1  3.7 6.9 5 1  3.6 6.6 5 1
-"""
-
-
-def test_a_published_comparison_of_three_curves():
-    """DeLong's own patients, as far as complete, and what SAS prints for them.
-
-    Reference:
-        DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44: 837-845. SAS/STAT User's Guide, The LOGISTIC
-        Procedure, example "Comparing Receiver Operating Characteristic Curves" (reference curve: K-G).
-    """
-    rows = np.array(OVARIAN.split(), np.float64).reshape(-1, 4)
-    helped, scores, patients = rows[:, 3] > 0, rows[:, :3] * [1, 1, -1], np.arange(len(rows))
-    found = delong.placements(helped, scores, patients)
-    np.testing.assert_allclose(found.areas, [0.7366, 0.6478, 0.7258], atol=5e-5)
-    np.testing.assert_allclose(np.sqrt(np.diag(found.covariance())), [0.0927, 0.1000, 0.1028], atol=5e-5)
-    contrast = np.array([[1, 0, -1], [0, 1, -1]])
-    gaps = contrast @ found.areas
-    statistic = gaps @ np.linalg.solve(contrast @ found.covariance() @ contrast.T, gaps)
-    assert statistic == pytest.approx(2.5340, abs=5e-5)
-    assert stats.chi2.sf(statistic, 2) == pytest.approx(0.2817, abs=5e-5)
-    published = {0: (0.0108, 0.0953, 0.0127, 0.9102), 1: (-0.0780, 0.1046, 0.5554, 0.4561)}
-    for column, expected in published.items():
-        pair = scores[:, [column]], scores[:, [2]]
-        gap, error = delong.difference(helped[:, None], *pair, patients)
-        squared = (gap / error) ** 2
-        assert (gap, error, squared, stats.chi2.sf(squared, 1)) == pytest.approx(expected, abs=5e-5)
-
-
 @pytest.mark.parametrize("most", [1, 4])
 def test_difference_of_two_areas_is_the_contrast_of_their_covariance(most):
     positive, scores, patients = scored(most=most)
