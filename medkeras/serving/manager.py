@@ -44,6 +44,7 @@ class Manager:
         timing: How often it looks and tries.
         early_labels: Whether a label may name a version that is not loaded.
         tell: Told what an operator should know, one line at a time.
+        settle: Called when a version was loaded or unloaded.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class Manager:
         *,
         early_labels: bool = False,
         tell: Callable[[str], None] = lambda _: None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self._load = load
+        self._settle = settle
         self._timing = timing or Timing()
         self._early_labels = early_labels
         self._tell = tell
@@ -287,6 +290,8 @@ class Manager:
         loaded, version.loaded = version.loaded, None
         if loaded is not None:
             loaded.close()
+            del loaded
+            self._settle()
         with self._changed:
             version.state = lifecycle.END
             self._changed.notify_all()
@@ -301,6 +306,7 @@ class Manager:
             # Whatever a model does when it is loaded, the others are looked after.
             self._failed(name, version, status.StatusError(status.Code.INTERNAL, f"{type(error).__name__}: {error}"))
             return
+        self._settle()
         with self._changed:
             version.loaded, version.error, version.state = loaded, None, lifecycle.AVAILABLE
             self._changed.notify_all()

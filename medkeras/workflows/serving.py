@@ -18,6 +18,7 @@ from medkeras.serving import (
     access,
     access_log,
     config_files,
+    garbage,
     grpc_noted,
     grpc_server,
     loading,
@@ -75,7 +76,7 @@ def _run(
     measured = metrics.Metrics(lambda name: name in kept.names())
     load = loading.Loader(chosen, verifier, measured)
     early = chosen.allow_version_labels_for_unavailable_models
-    kept = manager.Manager(load, _timing(chosen), early_labels=early, tell=tell)
+    kept = manager.Manager(load, _timing(chosen), early_labels=early, tell=tell, settle=garbage.settle)
     certificate = _certificate(chosen)
     parts = _parts(chosen, kept, measured, log, certificate)
     with contextlib.closing(kept):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import threading
 import time
+import weakref
 
 import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from medkeras.serving import manager, status
+from medkeras.serving import garbage, manager, status
 
 FAST = manager.Timing(poll=0.01, retries=1, interval=0.02)
 PATIENCE = 20
@@ -348,6 +350,37 @@ def test_swaps_under_load_fail_no_request(run, tmp_path) -> None:
         client.join()
     assert faults == []
     assert max(seen) >= 10
+
+
+def test_the_collector_is_told_when_versions_come_and_go(run, tmp_path) -> None:
+    publish(tmp_path, 1)
+    calls: list[str] = []
+    registry = run(placed("m", tmp_path), settle=lambda: calls.append("settled"))
+    assert calls == ["settled"]
+    publish(tmp_path, 2)
+    until(lambda: states(registry) == {2: "AVAILABLE", 1: "END"})
+    assert calls == ["settled"] * 3
+
+
+def test_what_is_garbage_goes_and_what_is_left_is_not_looked_at_again() -> None:
+    class Node:
+        pass
+
+    node = Node()
+    node.own = node
+    gone = weakref.ref(node)
+    gc.disable()
+    try:
+        garbage.settle()
+        frozen = gc.get_freeze_count()
+        assert frozen > 1000
+        del node
+        assert gone() is not None
+        garbage.settle()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
+        gc.enable()
 
 
 def test_closing_gives_everything_back(loader, tmp_path) -> None:
