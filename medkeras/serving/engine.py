@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,9 @@ FILE = "saved_model.pb"
 _NO_MODEL = (
     "Specified file path does not appear to contain a SavedModel bundle (should have a file called `saved_model.pb`)"
 )
+
+# What Python puts before the words of the runtime: where in the sources of whoever exported the model a node was made.
+_DETECTED = re.compile(r"\AGraph execution error:\n\n(?:Detected at node.*?\nNode: '[^'\n]*'\n)?", re.DOTALL)
 
 
 class Loaded:
@@ -90,7 +94,8 @@ class Loaded:
             with self._graph.as_default():
                 return tf.compat.v1.saved_model.loader.load(self._session, list(tags), str(folder))
         except tf.errors.OpError as error:
-            raise _status(error) from None
+            told = _DETECTED.sub("", error.message).replace(str(folder), folder.name)
+            raise status.StatusError(status.Code(error.error_code), told) from None
         except message.DecodeError:
             raise status.StatusError(status.Code.OUT_OF_RANGE, "Read less bytes than requested") from None
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
