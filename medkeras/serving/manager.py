@@ -304,7 +304,7 @@ class Manager:
             return
         except Exception as error:
             # Whatever a model does when it is loaded, the others are looked after.
-            self._failed(name, version, status.StatusError(status.Code.INTERNAL, f"{type(error).__name__}: {error}"))
+            self._failed(name, version, status.StatusError(status.Code.INTERNAL, type(error).__name__))
             return
         self._settle()
         with self._changed:
