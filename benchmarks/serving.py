@@ -3,9 +3,9 @@
 Exports a network with random weights, serves it by `--mode=serve --enable_batching` in a process of its own, and lets
 32 clients ask for one image each, again and again: float32 tensors over gRPC, PNG files over REST. Beside them, in
 rounds that take turns, the same SavedModel is called in this process with the batch size that is fastest here, found
-at the beginning. Prints images a second, the clients' median and 99th percentile in milliseconds, and the ratio to the
-call in process, round by round. Clients, server and the call in process share the processors of one machine, so the
-server's share includes what its clients take.
+at the beginning. Prints images a second, the clients' median and 99th percentile, the processor milliseconds that an
+image took in the server, and the ratio to the call in process. Clients and server share the processors of one machine,
+so the server's rate includes what its clients take.
 
     apt-get install nghttp2-client
     PYTHONPATH=. python benchmarks/serving.py [--network=resnet] [--side=96] [--channels=3] [--clients=32] [--rounds=5]
@@ -58,7 +58,7 @@ def fastest(measure: Callable[[int, float], float]) -> int:
     return max(BATCHES, key=lambda batch: rates[batch])
 
 
-def grpc_target(port: int, picture: np.ndarray) -> serving_load.Target:
+def grpc_target(server: int, port: int, picture: np.ndarray) -> serving_load.Target:
     """Returns Predict with one image as a tensor, tried once."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "model"
@@ -69,16 +69,17 @@ def grpc_target(port: int, picture: np.ndarray) -> serving_load.Target:
         f"http://{serving_load.HOST}:{port}/tensorflow.serving.PredictionService/Predict",
         serving_load.framed(request.SerializeToString()),
         serving_load.GRPC,
+        server,
         len(serving_load.framed(answer.SerializeToString())),
     )
 
 
-def rest_target(port: int, picture: np.ndarray) -> serving_load.Target:
+def rest_target(server: int, port: int, picture: np.ndarray) -> serving_load.Target:
     """Returns `:predict` with one image as a PNG file."""
     content = base64.b64encode(tf.io.encode_png(picture).numpy()).decode()
     body = json.dumps({"signature_name": "serve_bytes", "instances": [{"b64": content}]}).encode()
     url = f"http://{serving_load.HOST}:{port}/v1/models/model:predict"
-    return serving_load.Target(url, body, serving_load.REST)
+    return serving_load.Target(url, body, serving_load.REST, server)
 
 
 def compare(place: pathlib.Path, asked: argparse.Namespace) -> None:
@@ -87,8 +88,8 @@ def compare(place: pathlib.Path, asked: argparse.Namespace) -> None:
     serving_load.export(folder, network=asked.network, side=asked.side, channels=asked.channels)
     picture = serving_load.picture(asked.side, asked.channels)
     measure = in_process(folder, picture)
-    with serving_load.ours(folder.parent, place, "--enable_batching", *asked.flag) as (rest, grpc_port):
-        targets = {"gRPC tensors": grpc_target(grpc_port, picture), "REST bytes": rest_target(rest, picture)}
+    with serving_load.ours(folder.parent, place, "--enable_batching", *asked.flag) as (server, rest, port):
+        targets = {"gRPC tensors": grpc_target(server, port, picture), "REST bytes": rest_target(server, rest, picture)}
         best = fastest(measure)
         for target in targets.values():
             serving_load.run(target, clients=asked.clients, seconds=3)
@@ -103,11 +104,7 @@ def compare(place: pathlib.Path, asked: argparse.Namespace) -> None:
             print(f"round {number + 1}: in process, batches of {best}: {alone:.1f}/s")
             for name, load in loads.items():
                 ratios[name].append(load.rate / alone)
-                print(
-                    f"    {name:<14} {load.rate:7.1f}/s, median {load.median:6.1f} ms, p99 {load.late:6.1f} ms, "
-                    f"ratio {load.rate / alone:.2f}",
-                    flush=True,
-                )
+                print(f"    {name:<14} {load}, ratio {load.rate / alone:.2f}", flush=True)
     for name, found in ratios.items():
         print(f"{name:<14} ratio {statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})")
 

@@ -46,22 +46,31 @@ class Target:
         url: Where.
         body: What it is asked, as it goes over the wire.
         flags: What h2load must know of its protocol.
+        server: Its process.
         answer: Bytes of an answer, which each has; 0: a client sees from the status alone whether it failed.
     """
 
     url: str
     body: bytes
     flags: tuple[str, ...]
+    server: int
     answer: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What a load met: answers a second, and milliseconds until an answer."""
+    """What a load met: answers a second, milliseconds until an answer, processor milliseconds that one took."""
 
     rate: float
     median: float
     late: float
+    processor: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rate:7.1f}/s, median {self.median:6.1f} ms, p99 {self.late:6.1f} ms, "
+            f"processor {self.processor:5.2f} ms"
+        )
 
 
 def export(folder: pathlib.Path, *, network: str, side: int, channels: int) -> None:
@@ -94,14 +103,33 @@ def run(target: Target, *, clients: int, seconds: float) -> Load:
     with tempfile.TemporaryDirectory() as place:
         body, log = pathlib.Path(place, "body"), pathlib.Path(place, "log")
         body.write_bytes(target.body)
+        before = processor(target.server)
         command = ["h2load", "-t1", "-m1", f"-c{clients}", f"-D{seconds:.0f}", f"-d{body}"]
         done = subprocess.run(
             [*command, f"--log-file={log}", *target.flags, target.url], capture_output=True, text=True, check=True
         )
+        spent = processor(target.server) - before
         taken = [int(line.split("\t")[2]) / 1000 for line in log.read_text().splitlines()]
     _check(done.stdout, len(taken), target, clients)
     cuts = statistics.quantiles(taken, n=100)
-    return Load(len(taken) / seconds, cuts[49], cuts[98])
+    return Load(len(taken) / seconds, cuts[49], cuts[98], 1000 * spent / len(taken))
+
+
+def processor(pid: int) -> float:
+    """Returns the processor seconds that a process and all below it have taken."""
+    children: dict[int, list[int]] = {}
+    ticks: dict[int, int] = {}
+    for place in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = place.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(place.parent.name))
+            ticks[int(place.parent.name)] = int(fields[11]) + int(fields[12])
+    below, total = [pid], 0
+    while below:
+        each = below.pop()
+        total += ticks.get(each, 0)
+        below += children.get(each, [])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def _check(told: str, answers: int, target: Target, clients: int) -> None:
@@ -132,8 +160,8 @@ def process(
     ready: Callable[[], bool],
     *,
     environment: Mapping[str, str] | None = None,
-) -> Iterator[None]:
-    """Runs a server until the end of the context; it is entered when `ready`.
+) -> Iterator[int]:
+    """Runs a server until the end of the context, which is entered when `ready`; gives its process.
 
     Raises:
         SystemExit: The server does not start.
@@ -148,7 +176,7 @@ def process(
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"{command[0]} did not start: {log.read_text()[-3000:]}")
                 time.sleep(0.2)
-            yield
+            yield server.pid
         finally:
             server.terminate()
             try:
@@ -168,11 +196,13 @@ def answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def ours(base: pathlib.Path, place: pathlib.Path, *flags: str) -> Iterator[tuple[int, int]]:
-    """Runs `--mode=serve` with the model in `base` as `model`; gives the ports of REST and gRPC."""
+def ours(base: pathlib.Path, place: pathlib.Path, *flags: str) -> Iterator[tuple[int, int, int]]:
+    """Runs `--mode=serve` with the model in `base` as `model`; gives its process and the ports of REST and gRPC."""
     rest, grpc = free_port(), free_port()
     command = [sys.executable, str(ROOT / "main.py"), "--mode=serve", "--model_name=model", f"--model_base_path={base}"]
     ports = [f"--rest_api_port={rest}", f"--port={grpc}", f"--access_log={place / 'access.log'}"]
     url = f"http://{HOST}:{rest}/v1/models/model/metadata"
-    with process([*command, *ports, "--allow_unverified_models", *flags], place / "ours.log", lambda: answers(url)):
-        yield rest, grpc
+    with process(
+        [*command, *ports, "--allow_unverified_models", *flags], place / "ours.log", lambda: answers(url)
+    ) as server:
+        yield server, rest, grpc

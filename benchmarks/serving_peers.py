@@ -4,11 +4,14 @@ Exports two networks with random weights: `cnn` at 28x28, which takes no time, s
 `resnet` at 96x96, which takes all there is. Each is served by `--mode=serve --enable_batching`, by MLServer with a
 runtime of a few lines around the same SavedModel, and by Triton, as pytriton runs it around a function of a few lines;
 all with adaptive batching, each in processes of its own. 32 clients ask each of them over gRPC for one image as a
-float32 tensor, in rounds that take turns. Prints the ratio of our rate to theirs, round by round.
+float32 tensor, in rounds that take turns. Prints requests a second, the clients' median and 99th percentile, the
+processor milliseconds that a request took in the server and all its processes, and the ratio of our rate to theirs.
 
     apt-get install nghttp2-client
-    python3.11 -m venv MLSERVER && MLSERVER/bin/pip install mlserver==1.7.1 tensorflow-cpu==2.21.* "protobuf<7" "uvloop<0.22"
-    /usr/bin/python3 -m venv TRITON && TRITON/bin/pip install nvidia-pytriton tensorflow-cpu==2.21.* "numpy<2"
+    python3.11 -m venv MLSERVER
+    MLSERVER/bin/pip install mlserver==1.7.1 tensorflow-cpu==2.21.* "protobuf<7" "uvloop<0.22"
+    /usr/bin/python3 -m venv TRITON
+    TRITON/bin/pip install nvidia-pytriton tensorflow-cpu==2.21.* "numpy<2"
     PYTHONPATH=. python benchmarks/serving_peers.py --mlserver=MLSERVER [--triton=TRITON] [--clients=32] [--rounds=5]
 
 Triton's own libraries want the system's Python.
@@ -94,19 +97,21 @@ def infer_request(picture: np.ndarray) -> bytes:
     return field(1, b"model") + field(5, tensor) + field(7, image.tobytes())
 
 
-def peer_target(port: int, picture: np.ndarray) -> serving_load.Target:
+def peer_target(server: int, port: int, picture: np.ndarray) -> serving_load.Target:
     """Returns ModelInfer with one image, tried once."""
     request = infer_request(picture)
     with grpc.insecure_channel(f"{serving_load.HOST}:{port}") as channel:
         answer = channel.unary_unary(METHOD)(request, timeout=60)
     url = f"http://{serving_load.HOST}:{port}{METHOD}"
     # An answer holds an id that a server makes up, of a length that may vary by little.
-    return serving_load.Target(url, serving_load.framed(request), serving_load.GRPC, len(answer))
+    return serving_load.Target(url, serving_load.framed(request), serving_load.GRPC, server, len(answer))
 
 
 @contextlib.contextmanager
-def mlserver(venv: pathlib.Path, model: pathlib.Path, place: pathlib.Path, *, workers: int) -> Iterator[int]:
-    """Runs MLServer; gives its gRPC port."""
+def mlserver(
+    venv: pathlib.Path, model: pathlib.Path, place: pathlib.Path, *, workers: int
+) -> Iterator[tuple[int, int]]:
+    """Runs MLServer; gives its process and its gRPC port."""
     place.mkdir()
     rest, port, metrics = (serving_load.free_port() for _ in range(3))
     settings = {"host": serving_load.HOST, "http_port": rest, "grpc_port": port, "metrics_port": metrics}
@@ -123,13 +128,15 @@ def mlserver(venv: pathlib.Path, model: pathlib.Path, place: pathlib.Path, *, wo
     (place / "runtime.py").write_text(RUNTIME)
     url = f"http://{serving_load.HOST}:{rest}/v2/models/model/ready"
     command = [str(venv / "bin" / "mlserver"), "start", "."]
-    with serving_load.process(command, place / "log", lambda: serving_load.answers(url)):
-        yield port
+    with serving_load.process(command, place / "log", lambda: serving_load.answers(url)) as server:
+        yield server, port
 
 
 @contextlib.contextmanager
-def triton(venv: pathlib.Path, model: pathlib.Path, place: pathlib.Path, *, side: int, channels: int) -> Iterator[int]:
-    """Runs Triton; gives its gRPC port."""
+def triton(
+    venv: pathlib.Path, model: pathlib.Path, place: pathlib.Path, *, side: int, channels: int
+) -> Iterator[tuple[int, int]]:
+    """Runs Triton; gives its process and its gRPC port."""
     place.mkdir()
     rest, port = serving_load.free_port(), serving_load.free_port()
     (place / "serve.py").write_text(FUNCTION)
@@ -138,8 +145,10 @@ def triton(venv: pathlib.Path, model: pathlib.Path, place: pathlib.Path, *, side
     # Its server finds its Python by the path, as in an activated environment.
     environment = {"PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv)}
     command = [str(venv / "bin" / "python"), str(place / "serve.py"), str(model), *numbers]
-    with serving_load.process(command, place / "log", lambda: serving_load.answers(url), environment=environment):
-        yield port
+    with serving_load.process(
+        command, place / "log", lambda: serving_load.answers(url), environment=environment
+    ) as server:
+        yield server, port
 
 
 def compare(network: str, place: pathlib.Path, asked: argparse.Namespace) -> None:
@@ -150,15 +159,15 @@ def compare(network: str, place: pathlib.Path, asked: argparse.Namespace) -> Non
     picture = serving_load.picture(side, channels)
     print(f"{network} at {side}x{side}")
     with contextlib.ExitStack() as stack:
-        _, port = stack.enter_context(serving_load.ours(folder.parent, place, "--enable_batching"))
-        targets = {"medkeras": serving.grpc_target(port, picture)}
+        ours, _, port = stack.enter_context(serving_load.ours(folder.parent, place, "--enable_batching"))
+        targets = {"medkeras": serving.grpc_target(ours, port, picture)}
         for workers in asked.workers if asked.mlserver else ():
             name = f"MLServer, {workers} workers"
             server = mlserver(asked.mlserver, folder, place / f"{network}-mlserver{workers}", workers=workers)
-            targets[name] = peer_target(stack.enter_context(server), picture)
+            targets[name] = peer_target(*stack.enter_context(server), picture)
         if asked.triton:
             server = triton(asked.triton, folder, place / f"{network}-triton", side=side, channels=channels)
-            targets["Triton"] = peer_target(stack.enter_context(server), picture)
+            targets["Triton"] = peer_target(*stack.enter_context(server), picture)
         for target in targets.values():
             serving_load.run(target, clients=asked.clients, seconds=3)
         take_turns(targets, asked)
@@ -174,11 +183,8 @@ def take_turns(targets: dict[str, serving_load.Target], asked: argparse.Namespac
         loads = {name: serving_load.run(targets[name], clients=asked.clients, seconds=asked.seconds) for name in turn}
         print(f"round {number + 1}")
         for name in targets:
-            load = loads[name]
-            ratios[name].append(loads["medkeras"].rate / load.rate)
-            print(
-                f"    {name:<20} {load.rate:7.1f}/s, median {load.median:6.1f} ms, p99 {load.late:6.1f} ms", flush=True
-            )
+            ratios[name].append(loads["medkeras"].rate / loads[name].rate)
+            print(f"    {name:<20} {loads[name]}", flush=True)
     for name, found in ratios.items():
         print(f"medkeras / {name:<20} {statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})")
 
