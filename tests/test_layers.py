@@ -34,11 +34,12 @@ ALLOWED = {
     "explain": ("errors",),
     "export": ("version", "errors", "data.store", "data.decode", "preprocessing", "explain", "confidence"),
     "baselines": ("errors",),
+    "edge": ("version", "errors", "export.card", "evaluation", "preprocessing.canvas", "data.store"),
     # A server needs an exported folder: nothing of models or training. Its client reads image files.
     "serving": ("version", "errors", "export.card", "data.files", "data.cases"),
     "workflows": (
         *("version", "errors", "guard", "config", "data", "preprocessing", "models", "training", "evaluation", "tasks"),
-        *("explain", "confidence", "export", "audit", "privacy", "baselines", "serving"),
+        *("explain", "confidence", "export", "audit", "privacy", "baselines", "serving", "edge"),
     ),
 }
 NUMERICAL_ONLY = {"numpy", "scipy", "sklearn", "matplotlib"}
