@@ -56,17 +56,17 @@ def compare(
     if unknown:
         raise errors.ConfigError(errors.unknown("metric", unknown[0], scores.OVERALL))
     drawing = clustered.Drawing(resamples=resamples, seed=seed)
-    aligned = _aligned(models)
+    judged = aligned(models)
     needed = [name for name in metrics if name != "auroc_macro"]
-    drawn = {name: _drawn(table, needed, drawing) for name, table in aligned.items()} if needed else {}
+    drawn = {name: _drawn(table, needed, drawing) for name, table in judged.items()} if needed else {}
     rows = []
-    for metric, (a, b) in itertools.product(metrics, itertools.combinations(aligned, 2)):
+    for metric, (a, b) in itertools.product(metrics, itertools.combinations(judged, 2)):
         if metric == "auroc_macro":
-            found = _areas(aligned[a], aligned[b])
+            found = _areas(judged[a], judged[b])
         else:
             found = _bootstrapped(drawn[a][metric], drawn[b][metric])
         if metric == "accuracy":
-            found |= _answers(aligned[a], aligned[b])
+            found |= _answers(judged[a], judged[b])
         rows.append({"a": a, "b": b, "metric": metric} | found)
     corrected = holm([row["p"] for row in rows])
     return [row | {"p_holm": p} for row, p in zip(rows, corrected, strict=True)]
@@ -113,20 +113,24 @@ def flipped(surplus: np.ndarray) -> float:
     return min(1.0, float(chances[np.abs(sums) >= seen].sum()))
 
 
-def _aligned(models: Mapping[str, tables.Predictions]) -> dict[str, tables.Predictions]:
-    """Returns the tables with their rows in the order of the case names."""
+def aligned(models: Mapping[str, tables.Predictions]) -> dict[str, tables.Predictions]:
+    """Returns the tables with their rows in the order of the case names.
+
+    Raises:
+        DataError: There are fewer than two, or they are not of the same labelled cases of the same patients.
+    """
     if len(models) < 2:
         raise errors.DataError(f"A comparison needs two models or more. Received: {', '.join(models) or 'none'}")
-    aligned = {name: table.take(np.argsort(np.array(table.case_id, object))) for name, table in models.items()}
-    first_name, first = next(iter(aligned.items()))
-    for name, table in aligned.items():
+    same = {name: table.take(np.argsort(np.array(table.case_id, object))) for name, table in models.items()}
+    first_name, first = next(iter(same.items()))
+    for name, table in same.items():
         wrong = _mismatch(first, table)
         if wrong:
             raise errors.DataError(
                 f"Models are compared on the same labelled cases of the same patients. "
                 f"Received: {wrong} of {name!r} and {first_name!r}"
             )
-    return aligned
+    return same
 
 
 def _mismatch(a: tables.Predictions, b: tables.Predictions) -> str:
