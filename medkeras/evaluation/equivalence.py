@@ -1,7 +1,7 @@
 """The gate: whether a converted model still answers as the one it was made from, on the same cases.
 
-A loss is held against a model when it is above what is allowed as measured, and with 95% confidence no chance. A split
-too small to show such a loss refuses nothing by it; the verdict then says what could have been lost unseen.
+A loss is held against a model when it is proven: chance alone would show so much in less than one split of twenty. A
+split too small to prove a loss refuses nothing by it; the verdict then says what could have been lost unseen.
 """
 
 from __future__ import annotations
@@ -77,10 +77,13 @@ def judge(
 ) -> Verdict:
     """Judges whether the answers of a converted model are as good as those of the model it was made from.
 
-    It is refused when accuracy, an AUROC or the sensitivity of a class is down by more than `margin` as measured while
-    chance would do that, or worse, in less than 5 of 100 such splits (Tango's score limits with a correction for
-    continuity; DeLong's for areas); or when a class collapsed: fewer than half as many of its cases are called as
-    before, or of those without it fewer than half are left alone.
+    It is refused for a proven loss of accuracy, of an AUROC or of the sensitivity of a class: either it is above
+    `margin` with 95% confidence; or it is above `margin` as measured, and its 95% interval leaves 0 out (`paired` says
+    what the limits are). And it is refused for a class that collapsed: fewer than half as many of its cases are called
+    as before, or of those without it fewer than half as many are left alone, by `FEWEST_LOST` cases at least.
+
+    An operating point that was chosen on these very cases flatters the model before: part of what it called rightly
+    was chance, which no other model repeats.
 
     Args:
         before: The model's answers, labelled.
@@ -202,7 +205,7 @@ def _named(name: str) -> str:
 
 
 def _proven(gap: paired.Difference, margin: float) -> bool:
-    return gap.loss > margin and gap.least_loss > 0
+    return gap.least_loss > margin or (gap.loss > margin and gap.high < 0)
 
 
 def _losses(metrics: Mapping[str, moved.Metric], margin: float) -> Iterator[str]:
@@ -210,7 +213,7 @@ def _losses(metrics: Mapping[str, moved.Metric], margin: float) -> Iterator[str]
         if _proven(metric.gap, margin):
             yield (
                 f"{_fell_from(name, metric)}: a loss of {metric.gap.loss:.3f} where {margin:g} is allowed, "
-                f"with 95% confidence {metric.gap.least_loss:.3f} or more."
+                f"95% interval {-metric.gap.high:.3f} to {-metric.gap.low:.3f}."
             )
 
 
@@ -271,7 +274,7 @@ def _undefined(metrics: Mapping[str, moved.Metric]) -> Iterator[str]:
 
 def _perhaps(metrics: Mapping[str, moved.Metric], margin: float) -> Iterator[str]:
     for name, metric in _guarded(metrics):
-        if metric.gap.loss > margin and metric.gap.least_loss <= 0:
+        if metric.gap.loss > margin and not _proven(metric.gap, margin):
             yield f"{_fell_from(name, metric)}, which on so few cases may be chance."
 
 

@@ -20,7 +20,8 @@ class Difference:
         low, high: Limits between which the true difference lies with 95% confidence; NaN where they are not known.
         least_loss: What is lost at least, with 95% confidence; below 0: maybe nothing.
         most_loss: What is lost at most, with 95% confidence.
-        smallest_seen: About the smallest loss that such cases tell from none; infinite where they tell none.
+        smallest_seen: About the smallest loss that such cases tell from none: its interval leaves 0 out. Infinite where
+            they tell none.
     """
 
     value: float
@@ -58,7 +59,7 @@ def of_shares(before: np.ndarray, after: np.ndarray, counted: np.ndarray, patien
     effect = _design_effect(moved, patients[counted])
     lost, gained, n = (float(count) / effect for count in (np.sum(moved > 0), np.sum(moved < 0), len(moved)))
     both, one = _normal(intervals.LEVEL / 2 + 0.5), _normal(intervals.LEVEL)
-    smallest = math.ceil(_least_visible(one)) / n
+    smallest = math.ceil(_least_visible(both)) / n
     return Difference(
         value=(gained - lost) / n,
         low=-_most(lost, gained, n, both),
@@ -91,7 +92,7 @@ def of_areas(positive: np.ndarray, before: np.ndarray, after: np.ndarray, patien
         high=min(gap + both, 1.0),
         least_loss=max(-gap - one, -1.0),
         most_loss=min(-gap + one, 1.0),
-        smallest_seen=one,
+        smallest_seen=both,
     )
 
 
