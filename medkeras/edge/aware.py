@@ -1,0 +1,138 @@
+"""Fine-tuning that teaches a trained network to bear int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from medkeras import errors
+from medkeras.edge import simulated
+
+LABELS_SHARE = 0.1
+"""Share of the labels in the loss: the float model is the teacher, labels only settle what it leaves open."""
+LARGEST_GRADIENT = 1.0
+
+Batch = Mapping[str, Any]
+
+
+def finetune(
+    model: keras.Model,
+    batches: Callable[[], Iterable[Batch]],
+    *,
+    representative: np.ndarray,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    say: Callable[[str], object],
+) -> keras.Model:
+    """Returns a copy of the model whose weights lose less when they are converted to int8.
+
+    The network before the logits computes as int8 would, with gradients that pass the rounding straight through, and
+    learns the float model's logits, and a little the labels. Statistics of batch normalisation and everything before
+    and after the network stay. Of all epochs, and the start, the weights nearest to the float model are kept.
+
+    Args:
+        model: Functional, from stored values `[B, H, W, C]` to a dict with `logits` and `probabilities` `[B, K]`; it is
+            left as it is.
+        batches: Makes the batches of one epoch: `image` `[B, H, W, C]`, `weight` `[B]`, and `target` `[B, K]` where
+            there are labels.
+        representative: Stored values `[N, H, W, C]` of training cases, for the ranges and for the choice of an epoch.
+        epochs: How often the batches are gone through.
+        learning_rate: Of Adam.
+        seed: Of whatever draws random numbers while batches are made.
+        say: Is told a sentence an epoch.
+
+    Raises:
+        ConfigError: The epochs or the learning rate are not positive.
+        ModelError: The model has no logits, or nothing in it could be rounded.
+
+    Reference: Jacob et al., CVPR 2018; Hinton et al., Distilling the knowledge in a neural network, 2015.
+    """
+    _check(epochs, learning_rate)
+    keras.utils.set_random_seed(seed)
+    student = copy(model)
+    lesson = _Lesson(model, student, representative, learning_rate)
+    best, kept = lesson.distance(), student.get_weights()
+    say(f"Simulated int8 differs from float by {best:.4f} of the logits' spread.")
+    for epoch in range(1, epochs + 1):
+        for batch in batches():
+            lesson.step({name: tf.cast(batch[name], tf.float32) for name in lesson.keys if name in batch})
+        found = lesson.distance()
+        say(f"Fine-tuning in simulated int8, epoch {epoch} of {epochs}: differs by {found:.4f}.")
+        if found < best:
+            best, kept = found, student.get_weights()
+    return copy(model, weights=kept)
+
+
+def copy(model: keras.Model, *, weights: list[np.ndarray] | None = None) -> keras.Model:
+    """Returns the same model again, with its own weights or with these."""
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights() if weights is None else weights)
+    for layer in twin.layers:
+        # Keras derives what this layer computes with from its weights, but not when they are set.
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return twin
+
+
+def _check(epochs: int, learning_rate: float) -> None:
+    if epochs < 1:
+        raise errors.ConfigError(f"Fine-tuning takes at least one epoch. Received: {epochs}")
+    if not learning_rate > 0.0:
+        raise errors.ConfigError(f"The learning rate is above 0. Received: {learning_rate}")
+
+
+class _Lesson:
+    """A float model as teacher of its int8 self."""
+
+    keys = ("image", "target", "weight")
+
+    def __init__(
+        self, model: keras.Model, student: keras.Model, representative: np.ndarray, learning_rate: float
+    ) -> None:
+        logits, probabilities = model.output[simulated.LOGITS], model.output["probabilities"]
+        self._teacher = keras.Model(model.input, [logits, probabilities])
+        self._network = simulated.simulate(student)
+        self._network.model.trainable = True
+        self._variables = self._network.model.trainable_variables
+        self._optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=LARGEST_GRADIENT)
+        self._optimizer.build(self._variables)
+        self._representative = representative
+        taught = [self._teacher(batch, training=False) for batch in simulated.batches_of(representative)]
+        self._spread = max(float(np.concatenate([each.numpy() for each, _ in taught]).std()), 1e-6)
+        sums = np.concatenate([each.numpy().sum(-1) for _, each in taught])
+        self._exclusive = bool(np.allclose(sums, 1.0, atol=1e-3))
+        self.step = tf.function(self._step, reduce_retracing=True)
+        self._away = tf.function(self._distances, reduce_retracing=True)
+
+    def distance(self) -> float:
+        """Returns the root mean square difference of the logits in units of their spread, ranges calibrated anew."""
+        self._network.calibrate(self._representative)
+        found = [self._away(batch).numpy() for batch in simulated.batches_of(self._representative)]
+        return float(np.sqrt(np.concatenate(found).mean()))
+
+    def _distances(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the mean squared difference of each image's logits `[B]` in units of their variance."""
+        exact, _ = self._teacher(images, training=False)
+        rounded = self._network.model(images, training=False)
+        return tf.reduce_mean(tf.square((rounded - exact) / self._spread), axis=-1)
+
+    def _step(self, batch: Mapping[str, tf.Tensor]) -> None:
+        weight = batch["weight"] / tf.maximum(tf.reduce_sum(batch["weight"]), 1.0)
+        exact, _ = self._teacher(batch["image"], training=False)
+        with tf.GradientTape() as tape:
+            logits = self._network.model(batch["image"], training=False)
+            each = tf.reduce_mean(tf.square((logits - exact) / self._spread), axis=-1)
+            if "target" in batch:
+                each += LABELS_SHARE * self._crossentropy(batch["target"], logits)
+            loss = tf.reduce_sum(weight * each)
+        self._optimizer.apply(tape.gradient(loss, self._variables), self._variables)
+
+    def _crossentropy(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        if self._exclusive:
+            return -tf.reduce_sum(target * tf.nn.log_softmax(logits), axis=-1)
+        return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(target, logits), axis=-1)
