@@ -24,6 +24,9 @@ FEWEST_LOST = 3
 GUARDED = ("accuracy", "auroc", "sensitivity")
 """What a converted model is refused for when it is lost."""
 
+MOST_TOLD = 3
+"""Of losses that may be chance, so many are named: the largest."""
+
 _WORDS = {"accuracy": "Accuracy", "auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
 
 
@@ -112,7 +115,7 @@ def judge(
             *_undefined(metrics),
             *_perhaps(metrics, margin),
             *_unseen(unproven, margin),
-            *_worsened(metrics, margin),
+            *_worsened(metrics, margin, two=pair.two),
             *_abstaining(pair, margin),
         ),
         cases=len(before),
@@ -265,17 +268,23 @@ def _seen(gap: paired.Difference, margin: float) -> float | None:
 
 
 def _undefined(metrics: Mapping[str, moved.Metric]) -> Iterator[str]:
-    for name, metric in _guarded(metrics):
-        if math.isnan(metric.gap.value):
-            yield f"{_named(name)} is not judged: the cases do not define it."
-        elif math.isnan(metric.gap.least_loss):
-            yield f"{_named(name)} is not judged: all cases of a class, or all without it, are of one patient."
+    guarded = dict(_guarded(metrics))
+    unknown = [_named(name) for name, metric in guarded.items() if math.isnan(metric.gap.value)]
+    lone = [_named(name) for name, metric in guarded.items() if math.isnan(metric.gap.least_loss)]
+    lone = [name for name in lone if name not in unknown]
+    if unknown:
+        yield f"Not judged, for the cases do not define it: {', '.join(unknown)}."
+    if lone:
+        yield f"Not judged, for all cases of a class, or all without it, are of one patient: {', '.join(lone)}."
 
 
 def _perhaps(metrics: Mapping[str, moved.Metric], margin: float) -> Iterator[str]:
-    for name, metric in _guarded(metrics):
-        if metric.gap.loss > margin and not _proven(metric.gap, margin):
-            yield f"{_fell_from(name, metric)}, which on so few cases may be chance."
+    fallen = {name: m for name, m in _guarded(metrics) if m.gap.loss > margin and not _proven(m.gap, margin)}
+    if fallen:
+        worst = sorted(fallen, key=lambda name: -fallen[name].gap.loss)
+        told = "; ".join(_fell_from(name, fallen[name]) for name in worst[:MOST_TOLD])
+        more = f"; {len(worst) - MOST_TOLD} more fell" if len(worst) > MOST_TOLD else ""
+        yield f"More than {margin:g} was lost, which on so few cases may be chance: {told}{more}."
 
 
 def _unseen(unproven: Mapping[str, Mapping[str, float | None]], margin: float) -> Iterator[str]:
@@ -292,13 +301,14 @@ def _unseen(unproven: Mapping[str, Mapping[str, float | None]], margin: float) -
     )
 
 
-def _worsened(metrics: Mapping[str, moved.Metric], margin: float) -> Iterator[str]:
+def _worsened(metrics: Mapping[str, moved.Metric], margin: float, *, two: bool) -> Iterator[str]:
     """Says what else became worse, beyond chance, though nothing is refused for it."""
     error = metrics["ece"]
     if error.gap.value > margin and error.gap.low > 0:
         yield f"The calibration error rose from {error.before[0]:.3f} to {error.after[0]:.3f}."
     for name, metric in metrics.items():
-        if name.startswith("specificity:") and _proven(metric.gap, margin):
+        # Of two classes, it is the sensitivity of the other.
+        if name.startswith("specificity:") and not two and _proven(metric.gap, margin):
             yield f"{_fell_from(name, metric)}."
 
 
