@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from medkeras import errors
-from medkeras.edge import operators
+from medkeras.edge import flat
 
 SIGNATURE = "serving_default"
-_IDENTIFIER = b"TFL3"
 _RUNTIME = b"min_runtime_version"
 
 
@@ -30,7 +29,7 @@ def join(parts: Sequence[bytes], *, image: str, outputs: Sequence[str]) -> bytes
     """
     joint = _Joint()
     for part in parts:
-        joint.add(operators.load(part))
+        joint.add(flat.load(part))
     return joint.packed(image, outputs)
 
 
@@ -91,7 +90,7 @@ class _Joint:
     def _kinds(self, part: Any) -> dict[int, int]:
         numbers = {}
         for number, code in enumerate(part.operatorCodes):
-            key = (operators.name(code), code.version)
+            key = (flat.name(code), code.version)
             if key not in self._codes:
                 self._codes[key] = len(self._model.operatorCodes)
                 self._model.operatorCodes.append(code)
@@ -112,9 +111,7 @@ class _Joint:
             )
         ]
         self._state_runtime()
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(self._model.Pack(builder), file_identifier=_IDENTIFIER)
-        return bytes(builder.Output())
+        return flat.pack(self._model)
 
     def _end(self, name: str) -> Any:
         return schema.TensorMapT(name=name.encode(), tensorIndex=self._named[name])
@@ -124,7 +121,7 @@ class _Joint:
         if self._runtimes:
             newest = max(self._runtimes, key=lambda text: [int(number) for number in text.split(b".")])
             self._model.metadata = [schema.MetadataT(name=_RUNTIME, buffer=len(self._model.buffers))]
-            self._model.buffers.append(schema.BufferT(data=list(newest.ljust(16, b"\0"))))
+            self._model.buffers.append(schema.BufferT(data=np.frombuffer(newest.ljust(16, b"\0"), np.uint8)))
 
 
 def _runtime(part: Any) -> list[bytes]:

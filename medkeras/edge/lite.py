@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from medkeras import errors
 from medkeras.data import store
-from medkeras.edge import cutting, forms, joining, operators, parts, running
+from medkeras.edge import cutting, flat, forms, joining, parts, running
 from medkeras.preprocessing import canvas as canvas_layers
 
 IMAGE = "image"
@@ -66,8 +66,8 @@ def convert(
     _check(canvas, form, representative, kept_float)
     conversion = _Conversion(model, tuple(outputs), canvas, form)
     content = conversion.whole() if form.quantize == "none" else conversion.quantised(representative, kept_float)
-    found = operators.count(content)
-    if foreign := operators.foreign(found):
+    found = flat.count(content)
+    if foreign := flat.foreign(found):
         raise errors.ModelError(f"A device has built-in operators only. Received: {', '.join(foreign)}")
     return Converted(content, found, tuple(kept_float))
 
