@@ -31,7 +31,8 @@ class Parameters:
         max_batch_size: Examples in a batch.
         batch_timeout_micros: How long a batch that is not full waits for more.
         max_enqueued_batches: Batches of one kind that may wait; a request beyond is refused at once.
-        num_batch_threads: Batches that run at once; 0: as many as there are processors.
+        num_batch_threads: Batches that run at once; by default half as many as there are processors, for a batch keeps
+            several of them busy, and fewer at once are larger.
         allowed_batch_sizes: Sizes that a batch is filled up to; empty: any.
         enable_large_batch_splitting: Whether a request above `max_batch_size` runs in parts.
 
@@ -42,7 +43,7 @@ class Parameters:
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    num_batch_threads: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    num_batch_threads: int = dataclasses.field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2))
     allowed_batch_sizes: tuple[int, ...] = ()
     enable_large_batch_splitting: bool = False
 
