@@ -10,11 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from medkeras import errors
-from medkeras.edge import simulated
+from medkeras.edge import equalised, simulated
 
 LABELS_SHARE = 0.1
 """Share of the labels in the loss: the float model is the teacher, labels only settle what it leaves open."""
 LARGEST_GRADIENT = 1.0
+SUM_TOLERANCE = 1e-3
+LEAST_SPREAD = 1e-6
+PROBABILITIES = "probabilities"
 
 Batch = Mapping[str, Any]
 
@@ -31,9 +34,10 @@ def finetune(
 ) -> keras.Model:
     """Returns a copy of the model whose weights lose less when they are converted to int8.
 
-    The network before the logits computes as int8 would, with gradients that pass the rounding straight through, and
+    The network up to its embedding computes as int8 would, with gradients that pass the rounding straight through, and
     learns the float model's logits, and a little the labels. Statistics of batch normalisation and everything before
-    and after the network stay. Of all epochs, and the start, the weights nearest to the float model are kept.
+    and after the network stay. Before it learns, channels are brought to like ranges where that changes nothing. Of all
+    epochs, and the start, the weights nearest to the float model are kept.
 
     Args:
         model: Functional, from stored values `[B, H, W, C]` to a dict with `logits` and `probabilities` `[B, K]`; it is
@@ -48,24 +52,21 @@ def finetune(
 
     Raises:
         ConfigError: The epochs or the learning rate are not positive.
-        ModelError: The model has no logits, or nothing in it could be rounded.
+        ModelError: The model has no logits, no layer `embedding`, or more than one way leads there.
 
     Reference: Jacob et al., CVPR 2018; Hinton et al., Distilling the knowledge in a neural network, 2015.
     """
     _check(epochs, learning_rate)
     keras.utils.set_random_seed(seed)
-    student = copy(model)
-    lesson = _Lesson(model, student, representative, learning_rate)
-    best, kept = lesson.distance(), student.get_weights()
-    say(f"Simulated int8 differs from float by {best:.4f} of the logits' spread.")
+    lesson = _Lesson(model, representative, learning_rate)
+    say(f"Simulated int8 differs from float by {lesson.best:.4f} of the logits' spread.")
+    tensors, found = lesson.equalise()
+    say(f"Channels brought to like ranges in {tensors} tensors: differs by {found:.4f}.")
     for epoch in range(1, epochs + 1):
         for batch in batches():
             lesson.step({name: tf.cast(batch[name], tf.float32) for name in lesson.keys if name in batch})
-        found = lesson.distance()
-        say(f"Fine-tuning in simulated int8, epoch {epoch} of {epochs}: differs by {found:.4f}.")
-        if found < best:
-            best, kept = found, student.get_weights()
-    return copy(model, weights=kept)
+        say(f"Fine-tuning in simulated int8, epoch {epoch} of {epochs}: differs by {lesson.judge():.4f}.")
+    return copy(model, weights=lesson.kept)
 
 
 def copy(model: keras.Model, *, weights: list[np.ndarray] | None = None) -> keras.Model:
@@ -91,25 +92,42 @@ class _Lesson:
 
     keys = ("image", "target", "weight")
 
-    def __init__(
-        self, model: keras.Model, student: keras.Model, representative: np.ndarray, learning_rate: float
-    ) -> None:
-        logits, probabilities = model.output[simulated.LOGITS], model.output["probabilities"]
+    def __init__(self, model: keras.Model, representative: np.ndarray, learning_rate: float) -> None:
+        logits, probabilities = model.output[simulated.LOGITS], model.output[PROBABILITIES]
         self._teacher = keras.Model(model.input, [logits, probabilities])
-        self._network = simulated.simulate(student)
-        self._network.model.trainable = True
-        self._variables = self._network.model.trainable_variables
-        self._optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=LARGEST_GRADIENT)
-        self._optimizer.build(self._variables)
+        self._student = copy(model)
+        self._network = simulated.simulate(self._student)
         self._representative = representative
-        taught = [self._teacher(batch, training=False) for batch in simulated.batches_of(representative)]
-        self._spread = max(float(np.concatenate([each.numpy() for each, _ in taught]).std()), 1e-6)
-        sums = np.concatenate([each.numpy().sum(-1) for _, each in taught])
-        self._exclusive = bool(np.allclose(sums, 1.0, atol=1e-3))
+        self._optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=LARGEST_GRADIENT)
+        self._variables = self._network.trainable_variables()
+        self._optimizer.build(self._variables)
+        self._spread, self._exclusive = self._taught()
         self.step = tf.function(self._step, reduce_retracing=True)
         self._away = tf.function(self._distances, reduce_retracing=True)
+        self.best, self.kept = self._distance(), self._student.get_weights()
 
-    def distance(self) -> float:
+    def equalise(self) -> tuple[int, float]:
+        """Brings channels to like ranges if that helps; returns in how many tensors, and the distance then."""
+        tensors = equalised.equalise(self._network, self._representative)
+        found = self.judge()
+        self._student.set_weights(self.kept)
+        return tensors, found
+
+    def judge(self) -> float:
+        """Returns the distance, and keeps the weights if none were nearer."""
+        found = self._distance()
+        if found < self.best:
+            self.best, self.kept = found, self._student.get_weights()
+        return found
+
+    def _taught(self) -> tuple[float, bool]:
+        """Returns the standard deviation of the teacher's logits, and whether its classes exclude each other."""
+        taught = [self._teacher(batch, training=False) for batch in simulated.batches_of(self._representative)]
+        logits, probabilities = (np.concatenate([each.numpy() for each in part]) for part in zip(*taught, strict=True))
+        exclusive = np.allclose(probabilities.sum(-1), 1.0, atol=SUM_TOLERANCE)
+        return max(float(logits.std()), LEAST_SPREAD), bool(exclusive)
+
+    def _distance(self) -> float:
         """Returns the root mean square difference of the logits in units of their spread, ranges calibrated anew."""
         self._network.calibrate(self._representative)
         found = [self._away(batch).numpy() for batch in simulated.batches_of(self._representative)]
@@ -118,15 +136,17 @@ class _Lesson:
     def _distances(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the mean squared difference of each image's logits `[B]` in units of their variance."""
         exact, _ = self._teacher(images, training=False)
-        rounded = self._network.model(images, training=False)
-        return tf.reduce_mean(tf.square((rounded - exact) / self._spread), axis=-1)
+        return self._squared(self._network.logits(images), exact)
+
+    def _squared(self, logits: tf.Tensor, exact: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(tf.square((logits - exact) / self._spread), axis=-1)
 
     def _step(self, batch: Mapping[str, tf.Tensor]) -> None:
         weight = batch["weight"] / tf.maximum(tf.reduce_sum(batch["weight"]), 1.0)
         exact, _ = self._teacher(batch["image"], training=False)
         with tf.GradientTape() as tape:
-            logits = self._network.model(batch["image"], training=False)
-            each = tf.reduce_mean(tf.square((logits - exact) / self._spread), axis=-1)
+            logits = self._network.logits(batch["image"])
+            each = self._squared(logits, exact)
             if "target" in batch:
                 each += LABELS_SHARE * self._crossentropy(batch["target"], logits)
             loss = tf.reduce_sum(weight * each)

@@ -26,7 +26,7 @@ def rank(model: keras.Model, representative: np.ndarray) -> tuple[tuple[str, flo
         Names as in the model, each with the mean absolute difference of the probabilities, 0..1.
 
     Raises:
-        ModelError: The model has no logits, or nothing in it could be rounded.
+        ModelError: The model has no logits, no layer `embedding`, or more than one way leads there.
     """
     network = simulated.simulate(model)
     network.calibrate(representative)
@@ -45,7 +45,7 @@ def _answering(network: simulated.Simulated, model: keras.Model) -> tf.types.exp
 
     @tf.function(reduce_retracing=True)
     def answer(batch: tf.Tensor) -> tf.Tensor:
-        return head(network.model(batch, training=False), training=False)
+        return head(network.logits(batch), training=False)
 
     return answer
 

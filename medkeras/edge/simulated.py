@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from medkeras import errors
+from medkeras.edge import cutting
 
 LOGITS = "logits"
 BATCH = 16
@@ -110,16 +111,21 @@ class Point:
     """A tensor that int8 arithmetic hands from layer to layer.
 
     Attributes:
-        layer: Rounds it.
-        owner: Name of the layer that computes it; empty for what comes from the preprocessing.
-        users: Names of the layers that take it.
+        rounding: Rounds it.
         tensor: Before it is rounded.
+        made_by: The layers that the converter makes one, which compute it together; empty for prepared pixels.
+        users: Names of the layers that compute with it.
     """
 
-    layer: RoundedTensor
-    owner: str
-    users: set[str]
+    rounding: RoundedTensor
     tensor: Any
+    made_by: tuple[keras.Layer, ...]
+    users: set[str]
+
+    @property
+    def owner(self) -> str:
+        """Name of the first layer of `made_by`; empty for prepared pixels."""
+        return self.made_by[0].name if self.made_by else ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,27 +133,41 @@ class Simulated:
     """A network with every rounding of its int8 conversion, each of which can be switched.
 
     Attributes:
-        model: From images float32 `[B, H, W, C]` to logits `[B, K]`; weights are those of the model it was made of.
+        pixels: From stored values `[B, H, W, C]` to what the network takes; stays float.
+        network: From there to the embedding `[B, F]`; its weights are those of the model it was made of.
+        head: From the embedding to the logits `[B, K]`; stays float.
         points: Where tensors are rounded, in the order of the graph.
         kernels: By the name of the layer.
     """
 
-    model: keras.Model
+    pixels: keras.Model
+    network: keras.Model
+    head: keras.Model
     points: tuple[Point, ...]
     kernels: dict[str, RoundedKernel]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the layers that int8 arithmetic would compute, in the order of the graph."""
-        owners = dict.fromkeys((*self.kernels, *(point.owner for point in self.points if point.owner)))
-        return tuple(owners)
+        """Names of the layers that int8 arithmetic would compute."""
+        return tuple(dict.fromkeys((*self.kernels, *filter(None, (point.owner for point in self.points)))))
+
+    def trainable_variables(self) -> list[keras.Variable]:
+        """Returns kernels, biases and the scales and offsets of batch normalisation, made trainable."""
+        for part in (self.network, self.head):
+            part.trainable = True
+        return [*self.network.trainable_variables, *self.head.trainable_variables]
+
+    def logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the logits `[B, K]` of stored values `[B, H, W, C]`."""
+        prepared = self.pixels(images, training=False)
+        return self.head(self.network(prepared, training=False), training=False)
 
     def switch(self, names: Collection[str]) -> None:
         """Lets these layers alone compute in int8: their kernels, what they take and what they give."""
         for name, kernel in self.kernels.items():
             kernel.on.assign(float(name in names))
         for point in self.points:
-            point.layer.on.assign(float(point.owner in names or not point.users.isdisjoint(names)))
+            point.rounding.on.assign(float(point.owner in names or not point.users.isdisjoint(names)))
 
     def calibrate(self, images: np.ndarray) -> None:
         """Sets every range to what the float network computes for these images, and switches all rounding on.
@@ -155,40 +175,52 @@ class Simulated:
         Args:
             images: Stored values `[N, H, W, C]`.
         """
+        lows, highs = zip(*self.extremes(images), strict=True)
+        for point, low, high in zip(self.points, lows, highs, strict=True):
+            point.rounding.remember(float(low.min()), float(high.max()))
+        self.switch(self.names)
+
+    def extremes(self, images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Returns the least and the largest number `[channels]` that float computes at each point; rounding is off.
+
+        Args:
+            images: Stored values `[N, H, W, C]`.
+        """
         self.switch(())
-        watcher = keras.Model(self.model.input, [point.tensor for point in self.points])
+        watcher = keras.Model(self.network.input, [point.tensor for point in self.points])
 
         @tf.function(reduce_retracing=True)
-        def extremes(batch: tf.Tensor) -> tf.Tensor:
-            found = watcher(batch, training=False)
-            return tf.stack([[tf.reduce_min(each), tf.reduce_max(each)] for each in found])
+        def watch(batch: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+            found = watcher(self.pixels(batch, training=False), training=False)
+            return [_by_channel(each) for each in found]
 
-        ranges = np.stack([extremes(batch).numpy() for batch in batches_of(images)])
-        for point, low, high in zip(self.points, ranges[:, :, 0].min(0), ranges[:, :, 1].max(0), strict=True):
-            point.layer.remember(float(low), float(high))
-        self.switch(self.names)
+        seen = [watch(batch) for batch in batches_of(images)]
+        return [
+            (np.min([low.numpy() for low, _ in each], axis=0), np.max([high.numpy() for _, high in each], axis=0))
+            for each in zip(*seen, strict=True)
+        ]
 
 
 def simulate(model: keras.Model) -> Simulated:
-    """Returns the part of the model that int8 would compute, from its images to its logits; the weights are shared.
+    """Returns the model with the part between its pixels and its embedding as int8 would compute it.
 
-    Layers before the first of `KERNELS` are preprocessing and stay float.
+    The weights are shared. It is the part that a conversion quantises: what prepares the pixels and what follows the
+    embedding stay float.
 
     Args:
         model: Functional, from stored values `[B, H, W, C]` to a dict with `logits` `[B, K]`.
 
     Raises:
-        ModelError: The model has no logits, or nothing in it could be rounded.
+        ModelError: It has no logits, no layer `embedding`, or more than one way leads there.
     """
     if not isinstance(model.output, dict) or LOGITS not in model.output:
         raise errors.ModelError(f"A model to simulate in int8 answers with logits. Received: {model.name}")
-    network = keras.Model(model.input, model.output[LOGITS])
+    pieces = cutting.cut(model)
     builder = _Builder()
-    simulated = keras.models.clone_model(network, clone_function=builder.clone, call_function=builder.call)
-    if not builder.kernels:
-        raise errors.ModelError(f"A model to simulate in int8 has convolutions or dense layers. Received: {model.name}")
-    tensor = builder.taken(simulated.output, user="")
-    return Simulated(keras.Model(simulated.input, tensor), tuple(builder.points), builder.kernels)
+    copy = keras.models.clone_model(pieces.network, clone_function=builder.clone, call_function=builder.call)
+    network = keras.Model(copy.input, builder.taken(copy.output))
+    head = keras.Model(model.get_layer(cutting.EMBEDDING).output, model.output[LOGITS])
+    return Simulated(pieces.pixels, network, head, tuple(builder.points), builder.kernels)
 
 
 def batches_of(images: np.ndarray) -> Iterator[tf.Tensor]:
@@ -197,18 +229,22 @@ def batches_of(images: np.ndarray) -> Iterator[tf.Tensor]:
         yield tf.cast(images[start : start + BATCH], tf.float32)
 
 
+def _by_channel(tensor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    axes = list(range(len(tensor.shape) - 1))
+    return tf.reduce_min(tensor, axes), tf.reduce_max(tensor, axes)
+
+
 @dataclasses.dataclass(eq=False)
 class _Origin:
-    """Where a tensor of the graph comes from; `fused` says that the next layer may still become one with the last."""
+    """Where a tensor of the graph comes from, and where it is rounded once it has been."""
 
     tensor: Any
-    owner: str
-    fused: bool = False
+    made_by: tuple[keras.Layer, ...] = ()
     point: Point | None = None
 
 
 class _Builder:
-    """Rebuilds a graph layer by layer, with a rounding before every layer that takes int8."""
+    """Rebuilds a graph layer by layer, with a rounding before every layer that computes."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -216,52 +252,52 @@ class _Builder:
         self._origins: dict[int, _Origin] = {}
 
     def clone(self, layer: keras.Layer) -> keras.Layer:
-        if not isinstance(layer, KERNELS) or isinstance(layer, RoundedKernel):
+        if not isinstance(layer, KERNELS):
             return layer
         self.kernels[layer.name] = RoundedKernel(layer, name=f"{layer.name}_rounded")
         return self.kernels[layer.name]
 
     def call(self, layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(layer, RoundedKernel):
-            return self._track(layer(self.taken(args[0], user=layer.layer.name)), layer.layer.name, layer)
-        known = [self._origins[id(each)] for each in keras.tree.flatten(args) if id(each) in self._origins]
-        if not known:
-            return layer(*args, **kwargs)
-        if known[0].fused and _joins(layer):
-            return self._track(layer(*args, **kwargs), known[0].owner, layer)
         if isinstance(layer, CARRIERS):
             return self._carry(layer, args[0])
-        taken = keras.tree.map_structure(lambda each: self.taken(each, user=layer.name), args)
-        return self._track(layer(*taken, **kwargs), layer.name, layer)
+        known = self._origins.get(id(args[0]))
+        if known and known.made_by and _joins(layer, known.made_by[-1]):
+            return self._made(layer(*args, **kwargs), (*known.made_by, layer))
+        plain = layer.layer if isinstance(layer, RoundedKernel) else layer
+        taken = keras.tree.map_structure(lambda each: self.taken(each, plain.name), args)
+        return self._made(layer(*taken, **kwargs), (plain,))
 
-    def taken(self, tensor: Any, *, user: str) -> Any:
-        """Returns the tensor rounded, for a layer that takes it; always the same rounding for the same tensor."""
-        origin = self._origins.setdefault(id(tensor), _Origin(tensor, ""))
+    def taken(self, tensor: Any, *users: str) -> Any:
+        """Returns the tensor rounded, for layers that compute with it; always by the same rounding."""
+        origin = self._origins.setdefault(id(tensor), _Origin(tensor))
         if origin.point is None:
             rounding = RoundedTensor(name=f"rounded_{len(self.points)}")
-            origin.point = Point(rounding, origin.owner, set(), tensor)
+            origin.point = Point(rounding, tensor, origin.made_by, set())
             self.points.append(origin.point)
             origin.tensor = rounding(tensor)
-        origin.point.users.add(user)
+        origin.point.users.update(users)
         return origin.tensor
 
     def _carry(self, layer: keras.Layer, tensor: Any) -> Any:
         """Returns what a layer gives that moves numbers and computes none: its output lies in the grid of its input."""
-        output = layer(self.taken(tensor, user=layer.name))
-        origin = self._origins[id(tensor)]
-        self._origins[id(output)] = dataclasses.replace(origin, tensor=output)
+        output = layer(self.taken(tensor))
+        self._origins[id(output)] = dataclasses.replace(self._origins[id(tensor)], tensor=output)
         return output
 
-    def _track(self, output: Any, owner: str, layer: keras.Layer) -> Any:
-        fused = isinstance(layer, RoundedKernel | keras.layers.BatchNormalization | keras.layers.Add)
-        self._origins[id(output)] = _Origin(output, owner, fused=fused)
+    def _made(self, output: Any, made_by: tuple[keras.Layer, ...]) -> Any:
+        self._origins[id(output)] = _Origin(output, made_by)
         return output
 
 
-def _joins(layer: keras.Layer) -> bool:
-    """Whether the converter makes this layer one with the convolution, dense layer or sum before it."""
+def _joins(layer: keras.Layer, before: keras.Layer) -> bool:
+    """Whether the converter makes this layer one with the layer before it."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return isinstance(before, KERNELS)
+    return _rectifies(layer) and isinstance(before, (*KERNELS, keras.layers.BatchNormalization, keras.layers.Add))
+
+
+def _rectifies(layer: keras.Layer) -> bool:
     if isinstance(layer, keras.layers.Activation):
         return layer.activation.__name__ in RECTIFIED
-    if isinstance(layer, keras.layers.ReLU):
-        return layer.max_value in (None, 6.0) and not layer.negative_slope and not layer.threshold
-    return isinstance(layer, keras.layers.BatchNormalization)
+    plain = isinstance(layer, keras.layers.ReLU) and not layer.negative_slope and not layer.threshold
+    return plain and layer.max_value in (None, 6.0)
