@@ -31,6 +31,7 @@ _FILES = {
     ("float32", 3): "`.npy` of float32 `[H, W, 3]`",
 }
 _MEANINGS = {
+    "probabilities": "calibrated, 0 to 1, {total}",
     "prediction_set": "true: the class cannot be ruled out",
     "abstain": "true: leave the picture to somebody else",
     "familiarity": "0 to 1, how much the picture is like those of the training; near 0 the answer means nothing",
@@ -53,6 +54,7 @@ def template(name: str) -> str:
 
 def render(name: str, facts: Mapping[str, Any], answers: Mapping[str, np.ndarray], tolerance: float) -> str:
     """Returns the README; the arguments are those of `bundle.write`."""
+    answers = {known: answers[known] for known in (*_MEANINGS, *answers) if known in answers}
     height, width = facts["size"]
     shape = (max(1, facts.get("batch", 1)), height, width, facts["channels"])
     values = {
@@ -80,11 +82,10 @@ def render(name: str, facts: Mapping[str, Any], answers: Mapping[str, np.ndarray
 
 def _rows(facts: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> list[str]:
     rows = [f"| `image` (input) | {facts['dtype']} `[B, {_image_shape(facts)}]` | {_VALUES[facts['dtype']]} |"]
-    total = "each class for itself" if facts["multilabel"] else "of sum 1"
-    meanings = _MEANINGS | {"probabilities": f"calibrated probabilities, 0 to 1, {total}"}
+    total = "each class for itself" if facts["multilabel"] else "their sum is 1"
     for name, values in answers.items():
         shape = "[B]" if values.ndim == 1 else f"[B, {values.shape[1]}]"
-        rows.append(f"| `{name}` | {values.dtype} `{shape}` | {meanings.get(name, '')} |")
+        rows.append(f"| `{name}` | {values.dtype} `{shape}` | {_MEANINGS.get(name, '').format(total=total)} |")
     return rows
 
 
