@@ -24,6 +24,9 @@ FEWEST_LOST = 3
 GUARDED = ("accuracy", "auroc", "sensitivity")
 """What a converted model is refused for when it is lost."""
 
+PLAIN = 2
+"""A loss of so many times the margin, as measured, need only be shown to be no chance."""
+
 MOST_TOLD = 3
 """Of losses that may be chance, so many are named: the largest."""
 
@@ -81,9 +84,10 @@ def judge(
     """Judges whether the answers of a converted model are as good as those of the model it was made from.
 
     It is refused for a proven loss of accuracy, of an AUROC or of the sensitivity of a class: either it is above
-    `margin` with 95% confidence; or it is above `margin` as measured, and its 95% interval leaves 0 out (`paired` says
-    what the limits are). And it is refused for a class that collapsed: fewer than half as many of its cases are called
-    as before, or of those without it fewer than half as many are left alone, by `FEWEST_LOST` cases at least.
+    `margin` with 95% confidence; or as measured it is above `margin` twice over, and its 95% interval leaves 0 out,
+    which shows on fewer cases (`paired` says what the limits are). And it is refused for a class that collapsed: fewer
+    than half as many of its cases are called as before, or of those without it fewer than half as many are left alone,
+    by `FEWEST_LOST` cases at least.
 
     An operating point that was chosen on these very cases flatters the model before: part of what it called rightly
     was chance, which no other model repeats.
@@ -208,7 +212,7 @@ def _named(name: str) -> str:
 
 
 def _proven(gap: paired.Difference, margin: float) -> bool:
-    return gap.least_loss > margin or (gap.loss > margin and gap.high < 0)
+    return gap.least_loss > margin or (gap.loss > PLAIN * margin and gap.high < 0)
 
 
 def _losses(metrics: Mapping[str, moved.Metric], margin: float) -> Iterator[str]:
@@ -294,10 +298,10 @@ def _unseen(unproven: Mapping[str, Mapping[str, float | None]], margin: float) -
     name = max(unproven, key=lambda each: unproven[each]["most"] or 0.0)
     most, smallest = unproven[name]["most"], unproven[name]["smallest_seen"]
     shown = "no loss of it shows on them" if smallest is None else f"it shows from about {smallest:.3f} on"
-    more = f"; in all, {len(unproven)} metrics could have lost more than that" if len(unproven) > 1 else ""
+    others = f"; other metrics as open: {len(unproven) - 1}" if len(unproven) > 1 else ""
     yield (
         f"The cases are too few to exclude a loss above {margin:g}: {_named(name)} may have lost up to {most:.3f} "
-        f"({shown}){more}."
+        f"({shown}){others}."
     )
 
 

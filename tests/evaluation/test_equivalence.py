@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize, stats
 
 from medkeras import errors
-from medkeras.evaluation import calibration, comparison, delong, equivalence, operating, paired
+from medkeras.evaluation import calibration, comparison, delong, equivalence, moved, operating, paired
 from medkeras.evaluation import predictions as tables
 
 
@@ -177,12 +177,19 @@ def test_a_proven_loss_is_refused_by_its_class_and_figure():
     assert not any("class 'a'" in reason or "class 'b'" in reason for reason in verdict.reasons)
 
 
-def test_what_is_allowed_is_allowed():
+def test_a_loss_is_refused_when_proven_above_the_margin_or_plain():
     truth, logits = scored(900)
     before, after = answered(truth, logits), answered(truth, logits - [0, 0, 1])
-    loss = -judged(before, after).metrics["sensitivity:c"]["difference"]["value"]
-    assert any("Sensitivity of class 'c'" in reason for reason in judged(before, after, margin=loss - 1e-6).reasons)
-    assert not any("Sensitivity of class 'c'" in reason for reason in judged(before, after, margin=loss + 1e-6).reasons)
+    pair = moved.pair(before, after, pointed(before))
+    gap = paired.of_shares(pair.called[0][:, 2], pair.called[1][:, 2], pair.target[:, 2], np.arange(900))
+
+    def refused(margin):
+        return any("Sensitivity of class 'c'" in reason for reason in judged(before, after, margin=margin).reasons)
+
+    limit = max(gap.least_loss, gap.loss / 2)
+    assert gap.high < 0 < limit
+    assert refused(limit - 1e-6)
+    assert not refused(limit + 1e-6)
 
 
 def test_of_two_classes_what_the_second_is_called_for_wrongly_is_the_firsts_loss():
