@@ -20,30 +20,37 @@ from medkeras.workflows import commands, front
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "mode", None, "train, evaluate, predict, export, deploy, serve, audit, compare, crossval or deidentify"
+    "mode",
+    None,
+    "train, evaluate, predict, export, benchmark, deploy, serve, audit, compare, crossval or deidentify",
 )
 flags.DEFINE_string("recipe", None, "train, compare, crossval: settings of pipelines/NAME.py to start from")
 flags.DEFINE_string(
     "data",
     None,
-    "train, evaluate, audit, compare, crossval: phantom, or folder:DIR, csv:FILE, npz:FILE, tfds:NAME, dicom:DIR, "
-    "nifti:DIR",
+    "train, evaluate, export, benchmark, audit, compare, crossval: phantom, or folder:DIR, csv:FILE, npz:FILE, "
+    "tfds:NAME, dicom:DIR, nifti:DIR",
 )
 flags.DEFINE_multi_string(
     "model",
     [],
-    "evaluate, predict, export, deploy, serve, compare: a folder of saved_models; the last three take several",
+    "evaluate, predict, export, benchmark, deploy, serve, compare: a folder of saved_models, or for benchmark a file for "
+    "devices too; the last four take several",
 )
 flags.DEFINE_string("predictions", None, "evaluate: a CSV table of predictions, instead of --model and --data")
 flags.DEFINE_multi_string("input", [], "predict, deidentify: a file or a folder of files; may be repeated")
-flags.DEFINE_string("output", None, "where results go: a folder; predict: a CSV file")
+flags.DEFINE_string("output", None, "where results go: a folder; predict: a CSV file; export for a device: a file")
+flags.DEFINE_string("format", None, "export: tflite or onnx, a file for a device; by default a SavedModel")
+flags.DEFINE_string("quantize", None, f"export: of a file for a device: {', '.join(commands.QUANTIZE)}")
+flags.DEFINE_bool("bundle", False, "export: the file with what a device needs to run it, a folder or a .zip")
+flags.DEFINE_bool("force", False, "export: write a file for a device that the gate refuses; its card says so")
 flags.DEFINE_string("workdir", None, "train, compare, crossval: folder of the runs; runs by default")
 flags.DEFINE_string("heatmaps", None, "predict: folder for pictures of the evidence")
 flags.DEFINE_bool("strict", False, "audit: exit code 1 when something would invalidate a test result")
 flags.DEFINE_string(
     "key",
     None,
-    "train, evaluate, audit, compare, crossval, deidentify: file of the secret that patients are hashed with",
+    "train, evaluate, export, benchmark, audit, compare, crossval, deidentify: file of the secret that patients are hashed with",
 )
 flags.DEFINE_multi_string(
     "option", [], "deidentify: an option of DICOM PS3.15 Annex E, retain_… or clean_…; may be repeated"
@@ -51,7 +58,8 @@ flags.DEFINE_multi_string(
 flags.DEFINE_multi_string(
     "set",
     [],
-    "train, evaluate, predict, audit, compare, crossval: section.field=value, replaces one setting; may be repeated",
+    "train, evaluate, predict, export, benchmark, audit, compare, crossval: section.field=value, replaces one setting; "
+    "may be repeated",
 )
 flags.DEFINE_bool("json", False, "end standard output with one JSON object")
 _DEFINE: dict[type, Callable[..., Any]] = {int: flags.DEFINE_integer, bool: flags.DEFINE_bool, str: flags.DEFINE_string}

@@ -26,6 +26,7 @@ _HOMES = {
     "UserError": "medkeras.errors",
     "audit_data": "medkeras.workflows.audit",
     "compare": "medkeras.workflows.compare",
+    "convert": "medkeras.workflows.convert",
     "crossval": "medkeras.workflows.crossval",
     "deidentify": "medkeras.workflows.deidentify",
     "deploy": "medkeras.workflows.deploy",

@@ -206,6 +206,28 @@ class CrossvalConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EdgeConfig:
+    """How a model is converted for a device, and what it may lose."""
+
+    dtype: str = setting(
+        "auto",
+        "of the pixels that the device gives; auto: as the training images",
+        choices=("auto", "uint8", "uint16", "float32"),
+    )
+    size: int = setting(
+        0, "height and width in pixels of the pictures that the device gives; 0: of the canvas", low=0, high=4096
+    )
+    batch: int = setting(1, "pictures in one call; 0: any number", low=0, high=1024)
+    calibration: int = setting(
+        256, "training cases, as many of each class, that int8 ranges are measured on", low=1, high=100000
+    )
+    margin: float = setting(0.01, "loss of accuracy, AUROC or sensitivity that the gate allows", low=0.0, high=0.5)
+    finetune_epochs: int = setting(
+        2, "epochs of fine-tuning in simulated int8 where everything else loses; 0: none", low=0, high=1000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """All the settings of one run.
 
@@ -225,6 +247,7 @@ class Config:
     explain: ExplainConfig = dataclasses.field(default_factory=ExplainConfig)
     compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
     crossval: CrossvalConfig = dataclasses.field(default_factory=CrossvalConfig)
+    edge: EdgeConfig = dataclasses.field(default_factory=EdgeConfig)
 
     def override(self, assignments: Iterable[str] | Mapping[str, Any]) -> Config:
         """Returns a copy with settings replaced.

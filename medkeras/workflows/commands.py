@@ -10,6 +10,7 @@ from typing import Any
 from absl import flags
 
 from medkeras import config, errors
+from medkeras.edge import forms
 from medkeras.export import versions
 from medkeras.serving import options
 from medkeras.workflows import front
@@ -35,6 +36,8 @@ EVALUATED = (
     "evaluation.",
 )
 PREDICTED = ("data.units",)
+CONVERTED = ("edge.", "data.on_error", "data.max_errors", "data.cache", "evaluation.resamples")
+QUANTIZE = forms.QUANTIZE
 # Name to type and help: TensorFlow Serving's own flags, and ours.
 SERVER_FLAGS = {
     field.name: (type(field.default), field.metadata["help"]) for field in dataclasses.fields(options.Options)
@@ -97,12 +100,38 @@ def predict(door: Door) -> dict[str, Any]:
 
 
 def export(door: Door) -> dict[str, Any]:
-    """Exports a published model again."""
+    """Exports a published model again, or for a device."""
+    if door.flags.format:
+        return _convert(door)
+    for name in ("quantize", "bundle", "force", "data", "set", "key"):
+        if door.flags[name].value:
+            raise errors.ConfigError(f"--{name} is of files for devices (--format). Received: --{name} without --format")
     folder = door.public("export_model")(
         front.required(door.flags, "model"), output=door.flags.output or "saved_models"
     )
     front.show(f"model   {folder}")
     return {"model": str(folder)}
+
+
+def _convert(door: Door) -> dict[str, Any]:
+    _refuse_settings(door, CONVERTED)
+    done = door.public("convert")(
+        front.required(door.flags, "model"),
+        output=front.required(door.flags, "output"),
+        format=door.flags.format,
+        quantize=door.flags.quantize or "none",
+        settings=door.settings(),
+        data=door.flags.data or "",
+        bundle=door.flags.bundle,
+        force=door.flags.force,
+        key=door.flags.key,
+    )
+    front.show(done.table)
+    if done.path is None:
+        front.complain("The file loses more than is allowed and was not written; --force writes it all the same")
+    else:
+        front.show(f"\n{'bundle' if door.flags.bundle else 'file  '}  {done.path}, {done.card['size_bytes'] / 1e6:.1f} MB")
+    return {"output": done.path and str(done.path), "gate": done.card["gate"], "exit_code": int(done.path is None)}
 
 
 def deploy(door: Door) -> dict[str, Any]:
