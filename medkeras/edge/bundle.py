@@ -65,7 +65,7 @@ def write(
     for path, data in files.items():
         (folder / path).write_bytes(data)
     lines = (f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in sorted(files.items()))
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    (folder / SUMS).write_bytes("".join(lines).encode())
 
 
 def zip(folder: pathlib.Path) -> pathlib.Path:
