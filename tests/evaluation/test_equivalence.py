@@ -221,6 +221,25 @@ def test_a_class_that_is_called_for_nearly_all_is_named():
     assert any("'a' is called nearly everywhere: it is called for 45 of the 45" in reason for reason in verdict.reasons)
 
 
+def test_a_class_may_collapse_at_its_operating_point_alone():
+    truth, logits = scored(60)
+    before, after = answered(truth, 3 * logits), answered(truth, logits / 3)
+    reached = {"sensitivity": 1, "specificity": 1}
+    high = {"class": "a", "rule": "specificity:1", "threshold": 0.99, "validation": reached}
+    reasons = judged(before, after, fitted={"operating_points": [high]}).reasons
+    assert any("Class 'a' collapsed: it is called at its operating point for 0 of its 20" in text for text in reasons)
+    assert judged(before, after, fitted={}).accepted
+
+
+def test_a_loss_within_one_patient_is_no_proof():
+    truth, logits = scored(300)
+    worse = np.where(np.arange(300)[:, None] < 12, np.roll(logits, 1, axis=1), logits)
+    alone = judged(answered(truth, logits), answered(truth, worse), fitted={})
+    grouped = (answered(truth, values, per_patient=12) for values in (logits, worse))
+    assert any(reason.startswith("Accuracy fell") for reason in alone.reasons)
+    assert not any(reason.startswith("Accuracy") for reason in judged(*grouped, fitted={}).reasons)
+
+
 def multilabel(n=200, seed=0):
     rng = np.random.default_rng(seed)
     target = (rng.random((n, 2)) < 0.3).astype(np.int8)
