@@ -8,21 +8,23 @@ import keras
 
 from medkeras import errors
 
-CANVAS, NETWORK_INPUT, EMBEDDING = "canvas", "network_input", "embedding"
+CANVAS, NETWORK_INPUT, EMBEDDING, LOGITS = "canvas", "network_input", "embedding", "logits"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-    """Three models that do together what one did; the weights are shared.
+    """Models that do together what one did; the weights are shared.
 
     Attributes:
         pixels: From stored values `[B, H, W, C]` to `network_input`.
         network: From there to `embedding`: where the sums are, and the weights.
-        answer: From `embedding` and the stored values to the outputs; the layer `logits` is its first.
+        logits: From `embedding` to the output `logits`.
+        answer: From `embedding` and the stored values to all outputs.
     """
 
     pixels: keras.Model
     network: keras.Model
+    logits: keras.Model
     answer: keras.Model
 
 
@@ -38,9 +40,10 @@ def cut(model: keras.Model) -> Pieces:
         return Pieces(
             pixels=keras.Model(model.input, start),
             network=keras.Model(start, embedding),
+            logits=keras.Model(embedding, model.output[LOGITS]),
             answer=keras.Model([embedding, model.input], model.output),
         )
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise errors.ModelError(
             "A model that is quantised has one way from its pixels to a layer 'embedding'. "
             f"Received: {model.name} ({error})"

@@ -9,17 +9,20 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from medkeras import errors
+from medkeras.edge import flat, ranges
 
-Tensors = Mapping[str, tf.Tensor]
+Samples = Sequence[Mapping[str, np.ndarray]]
+_Result = TypeVar("_Result")
 _INT16 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
 _AT_FAULT = re.compile(r"'(tf\.\w+)' op|^\s*(tf\.\w+) ", re.MULTILINE)
-_COPY = re.compile(r"_\d+$")
+_COPY, _SCOPE = re.compile(r"_\d+$"), re.compile(r"[/;]")
 
 
 class Part:
@@ -38,6 +41,7 @@ class Part:
         models: Sequence[keras.Model],
     ) -> None:
         self._models = models
+        self._last = [model.output_names[0] for model in models]
         self._held = tf.Module()
         self._held.variables_held = [variable.value for model in models for variable in model.variables]
         self._held.function = tf.function(function)
@@ -45,39 +49,61 @@ class Part:
 
     def floating(self) -> bytes:
         """Returns the part as it is, in float32."""
-        return _converted(self._converter())
+        return _guarded(self._converter().convert)
 
-    def quantised(
-        self, how: str, *, samples: Sequence[Mapping[str, np.ndarray]] = (), kept_float: Sequence[str] = ()
-    ) -> bytes:
-        """Returns the part with quantised weights, and by `int8` and `int16x8` quantised activations.
-
-        Args:
-            how: `float16`, `dynamic`, `int8` or `int16x8`.
-            samples: Inputs by name, which the ranges of activations are measured on.
-            kept_float: Names of layers that `int8` leaves in float32.
-        """
+    def reduced(self, how: str) -> bytes:
+        """Returns the part with weights of fewer bits: `float16` or `dynamic`."""
         converter = self._converter()
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if how == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        if how in ("int8", "int16x8"):
-            converter.representative_dataset = lambda: iter(samples)
-        if how == "int16x8":
-            # The second set: an operator that has no int16 stays in float32.
-            converter.target_spec.supported_ops = [_INT16, tf.lite.OpsSet.TFLITE_BUILTINS]
-        return _debugged(converter, self._nodes(kept_float)) if kept_float else _converted(converter)
+        converter.target_spec.supported_types = [tf.float16] if how == "float16" else []
+        return _guarded(converter.convert)
+
+    def int16x8(self, samples: Samples) -> bytes:
+        """Returns the part with int16 activations, ranged by samples, and int8 weights; the rest in float32."""
+        converter = self._measuring(samples)
+        converter.target_spec.supported_ops = [_INT16, tf.lite.OpsSet.TFLITE_BUILTINS]
+        return _guarded(converter.convert)
+
+    def int8(self, samples: Samples, kept_float: Sequence[str] = ()) -> tuple[bytes, ...]:
+        """Returns the part with int8 activations and weights, in each way of `ranges.refine`.
+
+        Args:
+            samples: Inputs by name, which ranges are measured on.
+            kept_float: Names of layers that stay in float32.
+        """
+        # Every range is measured again: one sample shows the converter which tensors have one.
+        converter = self._measuring(samples[:1])
+
+        def quantise() -> tuple[bytes, ...]:
+            options = tf.lite.experimental.QuantizationDebugOptions()
+            debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
+            options.denylisted_nodes = self._nodes(debugger.calibrated_model, kept_float)
+            ways = []
+            for calibrated in ranges.refine(debugger.calibrated_model, samples):
+                debugger.calibrated_model = calibrated
+                ways.append(debugger.get_nondebug_quantized_model())
+            return tuple(ways)
+
+        return _guarded(quantise)
 
     def _converter(self) -> tf.lite.TFLiteConverter:
         return tf.lite.TFLiteConverter.from_concrete_functions([self._concrete], self._held)
 
-    def _nodes(self, layers: Sequence[str]) -> list[str]:
-        """Returns the names that the converter knows the operations of layers by."""
+    def _measuring(self, samples: Samples) -> tf.lite.TFLiteConverter:
+        converter = self._converter()
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: iter(samples)
+        return converter
+
+    def _nodes(self, content: bytes, layers: Sequence[str]) -> list[str]:
+        """Returns the tensors that layers give; the name of one that several operations were fused into lists all."""
         known = {layer.name for model in self._models for layer in model.layers}
+        graph = flat.load(content).subgraphs[0]
+        names = [tensor.name.decode() for tensor in graph.tensors]
+        # What the part itself gives has lost its name.
+        ends = {names[number] for number in graph.outputs} if {*self._last} & {*layers} else set()
         return [
-            operation.name
-            for operation in self._concrete.graph.get_operations()
-            if any(_layer(scope, known) in layers for scope in operation.name.split("/"))
+            name for name in names if name in ends or {_layer(each, known) for each in _SCOPE.split(name)} & {*layers}
         ]
 
 
@@ -86,21 +112,10 @@ def _layer(scope: str, known: set[str]) -> str:
     return scope if scope in known else _COPY.sub("", scope)
 
 
-def _converted(converter: tf.lite.TFLiteConverter) -> bytes:
+def _guarded(convert: Callable[[], _Result]) -> _Result:
     with _quiet():
         try:
-            return converter.convert()
-        except Exception as error:  # the converter's own class is not public
-            raise _explained(error) from None
-
-
-def _debugged(converter: tf.lite.TFLiteConverter, nodes: list[str]) -> bytes:
-    """Returns an int8 file in which the operations of some nodes stay in float32."""
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=nodes)
-    with _quiet():
-        try:
-            debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_options=options)
-            return debugger.get_nondebug_quantized_model()
+            return convert()
         except Exception as error:  # the converter's own class is not public
             raise _explained(error) from None
 
