@@ -13,7 +13,11 @@ from medkeras import errors
 from medkeras.edge import equalised, simulated
 
 LABELS_SHARE = 0.1
-"""Share of the labels in the loss: the float model is the teacher, labels only settle what it leaves open."""
+"""How much the labels count in the loss, in units of the distance that is to be overcome.
+
+The float model is the teacher. Where int8 is near it already, labels would only lead the network away from it.
+"""
+SLOWER = 0.3
 LARGEST_GRADIENT = 1.0
 SUM_TOLERANCE = 1e-3
 LEAST_SPREAD = 1e-6
@@ -46,7 +50,8 @@ def finetune(
             there are labels.
         representative: Stored values `[N, H, W, C]` of training cases, for the ranges and for the choice of an epoch.
         epochs: How often the batches are gone through.
-        learning_rate: Of Adam.
+        learning_rate: Of Adam; an epoch that leads away from the float model is undone, and the next one learns more
+            slowly.
         seed: Of whatever draws random numbers while batches are made.
         say: Is told a sentence an epoch.
 
@@ -66,18 +71,7 @@ def finetune(
         for batch in batches():
             lesson.step({name: tf.cast(batch[name], tf.float32) for name in lesson.keys if name in batch})
         say(f"Fine-tuning in simulated int8, epoch {epoch} of {epochs}: differs by {lesson.judge():.4f}.")
-    return copy(model, weights=lesson.kept)
-
-
-def copy(model: keras.Model, *, weights: list[np.ndarray] | None = None) -> keras.Model:
-    """Returns the same model again, with its own weights or with these."""
-    twin = keras.models.clone_model(model)
-    twin.set_weights(model.get_weights() if weights is None else weights)
-    for layer in twin.layers:
-        # Keras derives what this layer computes with from its weights, but not when they are set.
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
-    return twin
+    return simulated.copy(model, weights=lesson.kept)
 
 
 def _check(epochs: int, learning_rate: float) -> None:
@@ -95,7 +89,7 @@ class _Lesson:
     def __init__(self, model: keras.Model, representative: np.ndarray, learning_rate: float) -> None:
         logits, probabilities = model.output[simulated.LOGITS], model.output[PROBABILITIES]
         self._teacher = keras.Model(model.input, [logits, probabilities])
-        self._student = copy(model)
+        self._student = simulated.copy(model)
         self._network = simulated.simulate(self._student)
         self._representative = representative
         self._optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=LARGEST_GRADIENT)
@@ -105,20 +99,28 @@ class _Lesson:
         self.step = tf.function(self._step, reduce_retracing=True)
         self._away = tf.function(self._distances, reduce_retracing=True)
         self.best, self.kept = self._distance(), self._student.get_weights()
+        self._labels = LABELS_SHARE * self.best
 
     def equalise(self) -> tuple[int, float]:
         """Brings channels to like ranges if that helps; returns in how many tensors, and the distance then."""
-        tensors = equalised.equalise(self._network, self._representative)
-        found = self.judge()
-        self._student.set_weights(self.kept)
+        tensors, found = equalised.equalise(self._network, self._representative), self._distance()
+        self._keep(found)
         return tensors, found
 
     def judge(self) -> float:
-        """Returns the distance, and keeps the weights if none were nearer."""
+        """Returns the distance; keeps the weights if none were nearer, else goes back to those and learns more slowly."""
         found = self._distance()
-        if found < self.best:
-            self.best, self.kept = found, self._student.get_weights()
+        if not self._keep(found):
+            self._optimizer.learning_rate = SLOWER * self._optimizer.learning_rate
         return found
+
+    def _keep(self, found: float) -> bool:
+        """Keeps the weights at this distance, or goes back to nearer ones; returns whether they were kept."""
+        nearer = found < self.best
+        if nearer:
+            self.best, self.kept = found, self._student.get_weights()
+        self._student.set_weights(self.kept)
+        return nearer
 
     def _taught(self) -> tuple[float, bool]:
         """Returns the standard deviation of the teacher's logits, and whether its classes exclude each other."""
@@ -148,7 +150,7 @@ class _Lesson:
             logits = self._network.logits(batch["image"])
             each = self._squared(logits, exact)
             if "target" in batch:
-                each += LABELS_SHARE * self._crossentropy(batch["target"], logits)
+                each += self._labels * self._crossentropy(batch["target"], logits)
             loss = tf.reduce_sum(weight * each)
         self._optimizer.apply(tape.gradient(loss, self._variables), self._variables)
 

@@ -28,9 +28,10 @@ def rank(model: keras.Model, representative: np.ndarray) -> tuple[tuple[str, flo
     Raises:
         ModelError: The model has no logits, no layer `embedding`, or more than one way leads there.
     """
-    network = simulated.simulate(model)
+    twin = simulated.copy(model)
+    network = simulated.simulate(twin)
     network.calibrate(representative)
-    answer = _answering(network, model)
+    answer = _answering(network, twin)
     network.switch(())
     exact = _answers(answer, representative)
     errors_of = {}

@@ -204,7 +204,7 @@ class Simulated:
 def simulate(model: keras.Model) -> Simulated:
     """Returns the model with the part between its pixels and its embedding as int8 would compute it.
 
-    The weights are shared. It is the part that a conversion quantises: what prepares the pixels and what follows the
+    The weights are shared, and the model can be called but not saved any more: give a `copy`. It is the part that a conversion quantises: what prepares the pixels and what follows the
     embedding stay float.
 
     Args:
@@ -217,10 +217,21 @@ def simulate(model: keras.Model) -> Simulated:
         raise errors.ModelError(f"A model to simulate in int8 answers with logits. Received: {model.name}")
     pieces = cutting.cut(model)
     builder = _Builder()
-    copy = keras.models.clone_model(pieces.network, clone_function=builder.clone, call_function=builder.call)
-    network = keras.Model(copy.input, builder.taken(copy.output))
+    again = keras.models.clone_model(pieces.network, clone_function=builder.clone, call_function=builder.call)
+    network = keras.Model(again.input, builder.taken(again.output))
     head = keras.Model(model.get_layer(cutting.EMBEDDING).output, model.output[LOGITS])
     return Simulated(pieces.pixels, network, head, tuple(builder.points), builder.kernels)
+
+
+def copy(model: keras.Model, *, weights: list[np.ndarray] | None = None) -> keras.Model:
+    """Returns the same model again, with its own weights or with these."""
+    twin = keras.models.clone_model(model)
+    twin.set_weights(model.get_weights() if weights is None else weights)
+    for layer in twin.layers:
+        # Keras derives what this layer computes with from its weights, but not when they are set.
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return twin
 
 
 def batches_of(images: np.ndarray) -> Iterator[tf.Tensor]:
