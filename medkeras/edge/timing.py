@@ -47,7 +47,7 @@ class Plan:
     Attributes:
         seconds: For one picture at a time with each number of threads, all rounds together; each other batch gets a
             fifth of it.
-        rounds: How many times the models take turns.
+        rounds: How many times the models take turns; those with other batches in every second round.
         threads: Numbers of threads, the smallest first.
         batches: Pictures in one call; the first is 1.
 
@@ -73,7 +73,11 @@ class Plan:
 
     def burst(self, batch: int) -> float:
         """Returns the seconds of one turn with a batch."""
-        return self.seconds * (1.0 if batch == 1 else _SMALL_SHARE) / self.rounds
+        return self.seconds / self.rounds if batch == 1 else _SMALL_SHARE * self.seconds / -(-self.rounds // 2)
+
+    def in_round(self, number: int) -> tuple[int, ...]:
+        """Returns the batches of a round, counted from 0."""
+        return self.batches if number % 2 == 0 else self.batches[:1]
 
 
 def threads_up_to(processors: int) -> tuple[int, ...]:
@@ -92,7 +96,7 @@ def measure(
     """Measures models that take turns, so that whatever else the machine does hits all of them alike.
 
     With each number of threads a process a model is started, one after the other. Then in every round each model has
-    its turn with every batch, and who is first changes from round to round; while one computes, the others wait.
+    its turn, and who is first changes from round to round; while one computes, the others wait.
 
     Args:
         subjects: The models.
@@ -137,7 +141,7 @@ def _jobs(subjects: Sequence[Subject], plan: Plan) -> Iterator[_Job]:
             yield _Job(subject, threads, _START)
         for turn in range(plan.rounds):
             first = turn % len(subjects)
-            for batch in plan.batches:
+            for batch in plan.in_round(turn):
                 for subject in (*subjects[first:], *subjects[:first]):
                     yield _Job(subject, threads, batch)
 

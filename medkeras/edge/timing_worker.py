@@ -16,7 +16,6 @@ import time
 from typing import Any, BinaryIO
 
 _MIB = 2**20
-_LEAST_WARM = 2
 _WARM_SHARE = 0.1
 
 
@@ -96,7 +95,7 @@ class _Worker:
         gc.collect()
         gc.disable()
         try:
-            _calls(answer, images, _WARM_SHARE * seconds, least=_LEAST_WARM)
+            _calls(answer, images, _WARM_SHARE * seconds, least=1)
             return _calls(answer, images, seconds, least=1)
         finally:
             gc.enable()
