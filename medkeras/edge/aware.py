@@ -108,7 +108,7 @@ class _Lesson:
         return tensors, found
 
     def judge(self) -> float:
-        """Returns the distance; keeps the weights if none were nearer, else goes back to those and learns more slowly."""
+        """Returns the distance; goes back to the nearest weights if these are not, and learns more slowly then."""
         found = self._distance()
         if not self._keep(found):
             self._optimizer.learning_rate = SLOWER * self._optimizer.learning_rate

@@ -204,8 +204,8 @@ class Simulated:
 def simulate(model: keras.Model) -> Simulated:
     """Returns the model with the part between its pixels and its embedding as int8 would compute it.
 
-    The weights are shared, and the model can be called but not saved any more: give a `copy`. It is the part that a conversion quantises: what prepares the pixels and what follows the
-    embedding stay float.
+    It is the part that a conversion quantises: what prepares the pixels and what follows the embedding stay float. The
+    weights are shared; the model can be called but not saved any more, so give a `copy`.
 
     Args:
         model: Functional, from stored values `[B, H, W, C]` to a dict with `logits` `[B, K]`.
