@@ -41,7 +41,7 @@ def write(
         content: The TFLite file.
         facts: What `model.json` says, ready for JSON. Needed are `classes`, `multilabel`, `dtype` (uint8, uint16 or
             float32), `size` (height and width) and `channels`; `batch` is 1 where it is not said (0: any number), and
-            the sentences of `limits` go into the README.
+            the sentences of `limits` go into the README, as does `cases`, which says what the test cases show.
         images: Test cases `[N, H, W, C]`, as the file takes them.
         answers: What the file itself answers for them on this machine, by name of output: `probabilities` `[N, K]`
             and others, float32 or bool, `[N]` or `[N, K]`.

@@ -36,6 +36,7 @@ _MEANINGS = {
     "abstain": "true: leave the picture to somebody else",
     "familiarity": "0 to 1, how much the picture is like those of the training; near 0 the answer means nothing",
 }
+_OF_THE_DATA = "The pictures in `cases/` come from the model's data. Pass them on only where those data may go."
 _NO_KOTLIN = {
     "uint16": "Kotlin's and Java's interfaces have no unsigned 16-bit tensors: call the C interface through the NDK.",
     "any": "`CompiledModel` wants a fixed number of pictures in a call: export the model with a batch of 1 for it, or "
@@ -61,6 +62,7 @@ def render(name: str, facts: Mapping[str, Any], answers: Mapping[str, np.ndarray
         "name": name,
         "medkeras": version.VERSION,
         "limits": "\n".join(f"- {sentence}" for sentence in facts.get("limits", ())),
+        "cases": facts.get("cases", _OF_THE_DATA),
         "count": str(len(answers["probabilities"])),
         "tolerance": f"{tolerance:g}",
         "width": str(width),

@@ -395,6 +395,7 @@ def test_the_readme_says_how_to_call_this_file(made) -> None:
         "bool prediction_set[3];",
         "Pictures are 8 pixels wide and 6 high",
         "at most 0.0001",
+        "Pass them on only where those data may go.",
     ):
         assert said in text
     assert "@" not in text
@@ -403,7 +404,13 @@ def test_the_readme_says_how_to_call_this_file(made) -> None:
 @pytest.mark.parametrize(
     ("dtype", "channels", "batch", "said", "unsaid"),
     [
-        ("float32", 1, 1, ["image.writeFloat(pixels)", "float pixels[48];", "only"], ["ResizeInput", "red, green"]),
+        (
+            "float32",
+            1,
+            1,
+            ["image.writeFloat(pixels)", "float pixels[48];", "high: `.npy` of float32.**"],
+            ["ResizeInput", "red, green"],
+        ),
         ("uint16", 3, 1, ["no unsigned 16-bit", "uint16_t pixels[144];"], ["CompiledModel.create"]),
         ("uint8", 1, 0, ["B is any number", "const int shape[] = {1, 6, 8, 1};"], ["CompiledModel.create"]),
         ("uint8", 1, 4, ["B is 4", "uint8_t pixels[192];", "float probabilities[12];", "given 4 times"], ["Resize"]),
@@ -411,7 +418,8 @@ def test_the_readme_says_how_to_call_this_file(made) -> None:
 )
 def test_the_readme_follows_the_form(dtype, channels, batch, said, unsaid) -> None:
     answers = {"probabilities": np.zeros((10, 3), np.float32), "abstain": np.zeros(10, bool)}
-    text = bundle_readme.render("brain", facts_of(dtype, channels, batch=batch), answers, 0.01)
+    text = bundle_readme.render("brain", facts_of(dtype, channels, batch=batch, cases="Nobody."), answers, 0.01)
+    assert "\nNobody.\n" in text
     assert [part for part in said if part not in text] == []
     assert [part for part in unsaid if part in text] == []
 
