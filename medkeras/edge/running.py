@@ -62,7 +62,10 @@ class Runner:
 
         Where the file takes a fixed number at a time, the last images are followed by copies of the last one.
         """
-        step = self.batch or max(1, len(images))
+        if not len(images):
+            blank = self.run(np.zeros((1, *self.size, self.channels), self.dtype))
+            return {name: value[:0] for name, value in blank.items()}
+        step = self.batch or len(images)
         answers = [self._answer(images[start : start + step], step) for start in range(0, len(images), step)]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in self.outputs}
 
