@@ -158,10 +158,10 @@ def test_selftest_passes_where_tensorflow_cannot_be_imported(made) -> None:
 
 @pytest.mark.slow
 def test_selftest_passes_in_a_fresh_environment(made, tmp_path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "fresh")], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "fresh")], check=True)
     python = tmp_path / "fresh" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "ai-edge-litert", "numpy", "pillow>=12"]
-    installed = subprocess.run(install, capture_output=True, text=True)
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    installed = subprocess.run([*install, "ai-edge-litert", "numpy", "pillow>=12"], capture_output=True, text=True)
     if installed.returncode:
         pytest.skip(f"no package index can be reached: {installed.stderr.strip().splitlines()[-1:]}")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
