@@ -34,7 +34,7 @@ flags.DEFINE_string(
 flags.DEFINE_multi_string(
     "model",
     [],
-    "evaluate, predict, export, benchmark, deploy, serve, compare: a folder of saved_models, or for benchmark a file for "
+    "evaluate, predict, export, benchmark, deploy, serve, compare: a folder of saved_models, of benchmark a file for "
     "devices too; the last four take several",
 )
 flags.DEFINE_string("predictions", None, "evaluate: a CSV table of predictions, instead of --model and --data")
@@ -50,7 +50,8 @@ flags.DEFINE_bool("strict", False, "audit: exit code 1 when something would inva
 flags.DEFINE_string(
     "key",
     None,
-    "train, evaluate, export, benchmark, audit, compare, crossval, deidentify: file of the secret that patients are hashed with",
+    "train, evaluate, export, benchmark, audit, compare, crossval, deidentify: file of the secret that patients are "
+    "hashed with",
 )
 flags.DEFINE_multi_string(
     "option", [], "deidentify: an option of DICOM PS3.15 Annex E, retain_… or clean_…; may be repeated"

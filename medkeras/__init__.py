@@ -25,6 +25,7 @@ _HOMES = {
     "ModelError": "medkeras.errors",
     "UserError": "medkeras.errors",
     "audit_data": "medkeras.workflows.audit",
+    "benchmark": "medkeras.workflows.benchmark",
     "compare": "medkeras.workflows.compare",
     "convert": "medkeras.workflows.convert",
     "crossval": "medkeras.workflows.crossval",

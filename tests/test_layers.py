@@ -44,11 +44,12 @@ ALLOWED = {
 }
 NUMERICAL_ONLY = {"numpy", "scipy", "sklearn", "matplotlib"}
 # Optional dependencies, each imported where it is needed and named by the error when it is missing.
-INSIDE_FUNCTIONS: set[tuple[str, str]] = set()
+INSIDE_FUNCTIONS: set[tuple[str, str]] = {("edge/timing_onnx.py", "onnxruntime")}
 # Import name to distribution name, where they differ.
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
+    "ai_edge_litert": "ai-edge-litert",
     "jpeg_ls": "pyjpegls",
     "ml_dtypes": "ml-dtypes",
     "dicomanonymizer": "dicom-anonymizer",

@@ -105,7 +105,9 @@ def export(door: Door) -> dict[str, Any]:
         return _convert(door)
     for name in ("quantize", "bundle", "force", "data", "set", "key"):
         if door.flags[name].value:
-            raise errors.ConfigError(f"--{name} is of files for devices (--format). Received: --{name} without --format")
+            raise errors.ConfigError(
+                f"--{name} is of files for devices (--format). Received: --{name} without --format"
+            )
     folder = door.public("export_model")(
         front.required(door.flags, "model"), output=door.flags.output or "saved_models"
     )
@@ -130,8 +132,26 @@ def _convert(door: Door) -> dict[str, Any]:
     if done.path is None:
         front.complain("The file loses more than is allowed and was not written; --force writes it all the same")
     else:
-        front.show(f"\n{'bundle' if door.flags.bundle else 'file  '}  {done.path}, {done.card['size_bytes'] / 1e6:.1f} MB")
+        front.show(
+            f"\n{'bundle' if door.flags.bundle else 'file  '}  {done.path}, {done.card['size_bytes'] / 1e6:.1f} MB"
+        )
     return {"output": done.path and str(done.path), "gate": done.card["gate"], "exit_code": int(done.path is None)}
+
+
+def benchmark(door: Door) -> dict[str, Any]:
+    """Measures models and files for devices beside each other."""
+    if door.flags.set and not door.flags.data:
+        raise errors.ConfigError(
+            f"Of a benchmark without --data nothing can be set. Received: --set {door.flags.set[0]}"
+        )
+    settings = door.settings() if door.flags.data else None
+    output = front.required(door.flags, "output")
+    done = door.public("benchmark")(door.flags.model, settings, output=output, key=door.flags.key)
+    front.show("\n".join((*done.sentences, f"\nreport  {done.folder / 'benchmark.html'}")))
+    for sentence in done.failed:
+        front.complain(sentence)
+    exit_code = errors.UserError.exit_code if done.failed else 0
+    return {"output": str(done.folder), "models": done.result["models"], "exit_code": exit_code}
 
 
 def deploy(door: Door) -> dict[str, Any]:
@@ -222,6 +242,7 @@ MODES: Mapping[str, Callable[[Door], dict[str, Any]]] = MappingProxyType(
         "evaluate": evaluate,
         "predict": predict,
         "export": export,
+        "benchmark": benchmark,
         "deploy": deploy,
         "serve": serve,
         "audit": audit,

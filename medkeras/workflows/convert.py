@@ -17,7 +17,7 @@ import numpy as np
 from medkeras import config, errors, version
 from medkeras.data import store
 from medkeras.edge import bundle as bundles
-from medkeras.edge import forms, lite, metadata
+from medkeras.edge import forms, kernels, lite, metadata
 from medkeras.evaluation import equivalence
 from medkeras.export import versions
 from medkeras.workflows import attempts, device_cases, export, opening, publishing, terminal
@@ -27,6 +27,8 @@ BUNDLED = 10
 """Test cases in a bundle."""
 BLENDED = 8
 """Training pictures that each of them is the mean of: it shows no patient."""
+MOST_DRAWN = 100
+"""Means that are looked at for them."""
 TOLERANCES = {"none": 1e-4, "float16": 2e-3, "dynamic": 0.05, "int8": 0.05, "int16x8": 0.01}
 """How far a device's answers may lie from this machine's: other processors round int8 sums otherwise."""
 _FORMAT = "tflite"
@@ -59,7 +61,7 @@ def convert(
     force: bool = False,
     key: str | os.PathLike[str] | None = None,
 ) -> Converted:
-    """Converts a model to TFLite, lets the file answer for cases it was not trained on, and writes it if nothing is lost.
+    """Converts a model, lets the file answer for cases it was not trained on, and writes it if nothing is lost.
 
     int8 is tried in order: after training; with the layers that lose most in float32; fine-tuned in simulated int8; and
     both. The first that the gate accepts without having lost half of `edge.margin` is kept, else the best accepted.
@@ -85,9 +87,7 @@ def convert(
     form = _form(opened.canvas, chosen.edge, quantize)
     with tempfile.TemporaryDirectory(prefix="medkeras-") as folder:
         canvas = dataclasses.replace(opened.canvas, size=form.size)
-        found = device_cases.read(
-            opened, chosen, source=data, canvas=canvas, folder=pathlib.Path(folder), key=key
-        )
+        found = device_cases.read(opened, chosen, source=data, canvas=canvas, folder=pathlib.Path(folder), key=key)
         for note in found.notes:
             terminal.say(f"Note: {note}")
         bench = attempts.Bench(opened, network, found, form, chosen)
@@ -99,7 +99,7 @@ def convert(
         content = metadata.embed(kept.content, _facts(opened, form))
         card = card | {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
         if bundle:
-            images = _blends(found.training, opened.card.training["settings"]["seed"], form.dtype)
+            images = _blends(found.training, content, form, opened.card.training["settings"]["seed"])
             _write_bundle(final, opened.card.name, content, card, images)
         else:
             _write_file(final, content, card)
@@ -112,7 +112,8 @@ def _free(path: pathlib.Path, *, bundle: bool) -> pathlib.Path:
     for each in paths:
         if each.exists():
             raise errors.ModelError(
-                f"A converted model is a new file: nothing is overwritten. Received: {errors.printable(each)}, which exists"
+                f"A converted model is a new file: nothing is overwritten. "
+                f"Received: {errors.printable(each)}, which exists"
             )
     versions.require_writable(path.parent)
     return path
@@ -196,13 +197,26 @@ def _card(
     }
 
 
-def _blends(training: device_cases.Pool, seed: int, dtype: str) -> np.ndarray:
-    """Returns test cases `[N, H, W, C]`, each the mean of several training pictures."""
+def _blends(training: device_cases.Pool, content: bytes, form: forms.Form, seed: int) -> np.ndarray:
+    """Returns test cases `[N, H, W, C]`, each the mean of training pictures, on which LiteRT agrees with itself.
+
+    Raises:
+        ModelError: There are not enough.
+    """
     random = np.random.default_rng(seed)
     count = len(training.positions)
-    rows = [random.choice(count, size=min(BLENDED, count), replace=False) for _ in range(BUNDLED)]
-    means = np.stack([training.arrays(row).astype(np.float64).mean(axis=0) for row in rows])
-    return (means if dtype == "float32" else np.rint(means)).astype(dtype)
+    kept: list[np.ndarray] = []
+    for _ in range(MOST_DRAWN // BUNDLED):
+        rows = [random.choice(count, size=min(BLENDED, count), replace=False) for _ in range(BUNDLED)]
+        means = np.stack([training.arrays(row).astype(np.float64).mean(axis=0) for row in rows])
+        images = (means if form.dtype == "float32" else np.rint(means)).astype(form.dtype)
+        kept.extend(images[kernels.disagreement(content, images) <= TOLERANCES[form.quantize] / 5])
+        if len(kept) >= BUNDLED:
+            return np.stack(kept[:BUNDLED])
+    raise errors.ModelError(
+        f"A bundle has {BUNDLED} test cases on which LiteRT's own implementations agree within "
+        f"{TOLERANCES[form.quantize] / 5:g}. Received: {len(kept)} of {MOST_DRAWN} means of training pictures"
+    )
 
 
 def _write_file(path: pathlib.Path, content: bytes, card: Mapping[str, Any]) -> None:

@@ -47,9 +47,7 @@ class Pool:
         """Returns at most `count` pictures, as many of each class as there are, drawn by the seed."""
         return self.arrays(stratified([_class(case) for case in self.members], count, seed))
 
-    def epochs(
-        self, task: Any, *, batch_size: int, seed: int
-    ) -> Callable[[], Iterable[Mapping[str, Any]]]:
+    def epochs(self, task: Any, *, batch_size: int, seed: int) -> Callable[[], Iterable[Mapping[str, Any]]]:
         """Returns a function that gives the batches of an epoch, each time in another order."""
         targets = task.targets(self.images.cases)
         random = np.random.default_rng(seed)
