@@ -25,12 +25,13 @@ from medkeras.workflows import attempts, device_cases, export, opening, publishi
 CARD_SUFFIX = ".card.json"
 BUNDLED = 10
 """Test cases in a bundle."""
-BLENDED = 8
-"""Training pictures that each of them is the mean of: it shows no patient."""
+BLENDED = 4
+"""Training pictures of one class that each of them is the mean of: it shows no patient."""
 MOST_DRAWN = 100
 """Means that are looked at for them."""
 TOLERANCES = {"none": 1e-4, "float16": 2e-3, "dynamic": 0.05, "int8": 0.05, "int16x8": 0.01}
 """How far a device's answers may lie from this machine's: other processors round int8 sums otherwise."""
+_BLENDS = f"Each picture in `cases/` is the mean of {BLENDED} training pictures of one class: it shows no patient."
 _FORMAT = "tflite"
 
 
@@ -204,10 +205,11 @@ def _blends(training: device_cases.Pool, content: bytes, form: forms.Form, seed:
         ModelError: There are not enough.
     """
     random = np.random.default_rng(seed)
-    count = len(training.positions)
+    members = training.by_class()
     kept: list[np.ndarray] = []
     for _ in range(MOST_DRAWN // BUNDLED):
-        rows = [random.choice(count, size=min(BLENDED, count), replace=False) for _ in range(BUNDLED)]
+        drawn = [members[number % len(members)] for number in range(BUNDLED)]
+        rows = [random.choice(rows, size=min(BLENDED, len(rows)), replace=False) for rows in drawn]
         means = np.stack([training.arrays(row).astype(np.float64).mean(axis=0) for row in rows])
         images = (means if form.dtype == "float32" else np.rint(means)).astype(form.dtype)
         kept.extend(images[kernels.disagreement(content, images) <= TOLERANCES[form.quantize] / 5])
@@ -247,7 +249,7 @@ def _write_bundle(path: pathlib.Path, name: str, content: bytes, card: Mapping[s
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="tmp-") as place:
         made = pathlib.Path(place, path.stem if zipped else path.name)
         bundles.write(
-            made, name=name, content=content, facts=card, images=images, answers=answers,
+            made, name=name, content=content, facts={**card, "cases": _BLENDS}, images=images, answers=answers,
             tolerance=TOLERANCES[card["quantize"]],
         )  # fmt: skip
         (bundles.zip(made) if zipped else made).replace(path)

@@ -47,6 +47,11 @@ class Pool:
         """Returns at most `count` pictures, as many of each class as there are, drawn by the seed."""
         return self.arrays(stratified([_class(case) for case in self.members], count, seed))
 
+    def by_class(self) -> list[np.ndarray]:
+        """Returns the rows of each class that the pool holds, classes in order of their names."""
+        names = np.array([_class(case) for case in self.members])
+        return [np.flatnonzero(names == name) for name in np.unique(names)]
+
     def epochs(self, task: Any, *, batch_size: int, seed: int) -> Callable[[], Iterable[Mapping[str, Any]]]:
         """Returns a function that gives the batches of an epoch, each time in another order."""
         targets = task.targets(self.images.cases)
