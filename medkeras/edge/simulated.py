@@ -11,7 +11,7 @@ Reference: Jacob et al., Quantization and training of neural networks for effici
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import keras
@@ -138,6 +138,7 @@ class Simulated:
         head: From the embedding to the logits `[B, K]`; stays float.
         points: Where tensors are rounded, in the order of the graph.
         kernels: By the name of the layer.
+        watch: From stored values to the least and the largest number `[channels]` of each point's tensor.
     """
 
     pixels: keras.Model
@@ -145,6 +146,7 @@ class Simulated:
     head: keras.Model
     points: tuple[Point, ...]
     kernels: dict[str, RoundedKernel]
+    watch: Callable[[tf.Tensor], list[tuple[tf.Tensor, tf.Tensor]]]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -187,14 +189,7 @@ class Simulated:
             images: Stored values `[N, H, W, C]`.
         """
         self.switch(())
-        watcher = keras.Model(self.network.input, [point.tensor for point in self.points])
-
-        @tf.function(reduce_retracing=True)
-        def watch(batch: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-            found = watcher(self.pixels(batch, training=False), training=False)
-            return [_by_channel(each) for each in found]
-
-        seen = [watch(batch) for batch in batches_of(images)]
+        seen = [self.watch(batch) for batch in batches_of(images)]
         return [
             (np.min([low.numpy() for low, _ in each], axis=0), np.max([high.numpy() for _, high in each], axis=0))
             for each in zip(*seen, strict=True)
@@ -220,7 +215,16 @@ def simulate(model: keras.Model) -> Simulated:
     again = keras.models.clone_model(pieces.network, clone_function=builder.clone, call_function=builder.call)
     network = keras.Model(again.input, builder.taken(again.output))
     head = keras.Model(model.get_layer(cutting.EMBEDDING).output, model.output[LOGITS])
-    return Simulated(pieces.pixels, network, head, tuple(builder.points), builder.kernels)
+    watch = _watching(pieces.pixels, keras.Model(again.input, [point.tensor for point in builder.points]))
+    return Simulated(pieces.pixels, network, head, tuple(builder.points), builder.kernels, watch)
+
+
+def _watching(pixels: keras.Model, watched: keras.Model) -> Callable[[tf.Tensor], list[tuple[tf.Tensor, tf.Tensor]]]:
+    @tf.function(reduce_retracing=True)
+    def watch(batch: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        return [_by_channel(each) for each in watched(pixels(batch, training=False), training=False)]
+
+    return watch
 
 
 def copy(model: keras.Model, *, weights: list[np.ndarray] | None = None) -> keras.Model:
