@@ -53,11 +53,13 @@ class Loaded:
         place = pathlib.Path(folder)
         if not any((place / name).is_file() for name in (FILE, f"{FILE}txt")):
             raise status.StatusError(status.Code.NOT_FOUND, _NO_MODEL)
-        threads = tf.compat.v1.ConfigProto(
+        settings = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=intra_op_threads, inter_op_parallelism_threads=inter_op_threads
         )
+        # A version takes no more of an accelerator's memory than it needs, so that the next one finds room beside it.
+        settings.gpu_options.allow_growth = True
         self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self._graph, config=threads)
+        self._session = tf.compat.v1.Session(graph=self._graph, config=settings)
         try:
             self._meta = self._load(place, tags)
         except status.StatusError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import shutil
 import threading
 
@@ -169,3 +170,33 @@ def test_folders_that_hold_no_whole_model(folder, tmp_path, spoil, code) -> None
 def test_tags_that_the_model_has_not(folder) -> None:
     with pytest.raises(status.StatusError):
         engine.Loaded(folder, tags=["train"])
+
+
+def write_of_tensorflow_1(place: pathlib.Path) -> None:
+    """Writes `y = w * x + table[name]` as TensorFlow 1 wrote models: reference variables, a table, an initialiser."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        scale = tf.compat.v1.get_variable("w", initializer=3.0, use_resource=False)
+        assert scale.op.type == "VariableV2"
+        entries = tf.lookup.KeyValueTensorInitializer(["a", "b"], [10.0, 20.0])
+        table = tf.lookup.StaticHashTable(entries, -1.0)
+        x = tf.compat.v1.placeholder(tf.float32, [None], name="x")
+        name = tf.compat.v1.placeholder(tf.string, [None], name="name")
+        y = tf.add(scale * x, table.lookup(name), name="y")
+        session.run([tf.compat.v1.global_variables_initializer(), tf.compat.v1.tables_initializer()])
+        builder = tf.compat.v1.saved_model.Builder(str(place))
+        info = tf.compat.v1.saved_model.build_tensor_info
+        signature = tf.compat.v1.saved_model.build_signature_def(
+            {"x": info(x), "name": info(name)}, {"y": info(y)}, "tensorflow/serving/predict"
+        )
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {"serving_default": signature}, main_op=tf.compat.v1.tables_initializer()
+        )
+        builder.save()
+
+
+def test_a_model_of_tensorflow_1(tmp_path) -> None:
+    write_of_tensorflow_1(tmp_path / "1")
+    model = engine.Loaded(tmp_path / "1")
+    feeds = {"x": np.array([1, 2, 3], np.float32), "name": np.array([b"a", b"b", b"?"], object)}
+    np.testing.assert_array_equal(model.run("serving_default", feeds, ["y"])["y"], [13, 26, 8])
+    model.close()
