@@ -38,12 +38,14 @@ class Corruption:
     Attributes:
         apply: From pixels float64 `[H, W, C]`, scaled so that the range of values is 0…1, a strength and a generator
             to pixels `[H, W, C]`, which may leave 0…1.
-        strengths: Of the severities 1…5, in the corruption's own measure.
+        strengths: Of the severities 1…5.
+        measure: What the strengths are, in words.
         colour: Whether it needs colour.
     """
 
     apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
     strengths: tuple[float, float, float, float, float]
+    measure: str
     colour: bool = False
 
     def __call__(
@@ -243,24 +245,29 @@ def _smeared(pixels: np.ndarray, points: np.ndarray) -> np.ndarray:
     return signal.fftconvolve(padded, kernel[..., np.newaxis], mode="valid", axes=(0, 1))
 
 
+_SHARE = "share of the range of values"
+_FACTOR = "times the distance from the mean"
+_SCALE = "times the sides, and back"
+
 CORRUPTIONS: Mapping[str, Corruption] = types.MappingProxyType(
     {
-        "jpeg": Corruption(_jpeg, (90, 70, 50, 35, 20)),
-        "rotation": Corruption(_rotation, (3, 8, 15, 22, 30)),
-        "resize": Corruption(_resize, (0.8, 0.65, 0.5, 0.35, 0.25)),
-        "pixelate": Corruption(_pixelate, (0.8, 0.65, 0.5, 0.35, 0.25)),
-        "gaussian_noise": Corruption(_gaussian_noise, (0.02, 0.04, 0.08, 0.12, 0.18)),
-        "speckle_noise": Corruption(_speckle_noise, (0.05, 0.1, 0.2, 0.3, 0.45)),
-        "defocus_blur": Corruption(_defocus_blur, (0.012, 0.02, 0.03, 0.04, 0.05)),
-        "motion_blur": Corruption(_motion_blur, (0.03, 0.05, 0.08, 0.11, 0.15)),
-        "brightness_up": Corruption(_brightness, (0.06, 0.12, 0.18, 0.25, 0.35)),
-        "brightness_down": Corruption(_brightness, (-0.06, -0.12, -0.18, -0.25, -0.35)),
-        "contrast_up": Corruption(_contrast, (1.2, 1.4, 1.7, 2.0, 2.5)),
-        "contrast_down": Corruption(_contrast, (0.8, 0.65, 0.5, 0.35, 0.25)),
-        "gamma": Corruption(_gamma, (1.15, 1.3, 1.55, 1.8, 2.2)),
-        "colour_shift": Corruption(_colour_shift, (0.05, 0.1, 0.16, 0.23, 0.3), colour=True),
-        "dark_corners": Corruption(_dark_corners, (0.2, 0.4, 0.6, 0.8, 1.0)),
-        "occlusion": Corruption(_occlusion, (0.02, 0.04, 0.08, 0.12, 0.18)),
+        "jpeg": Corruption(_jpeg, (90, 70, 50, 35, 20), "quality"),
+        "rotation": Corruption(_rotation, (3, 8, 15, 22, 30), "degrees, either way"),
+        "resize": Corruption(_resize, (0.8, 0.65, 0.5, 0.35, 0.25), _SCALE),
+        "pixelate": Corruption(_pixelate, (0.8, 0.65, 0.5, 0.35, 0.25), _SCALE),
+        "gaussian_noise": Corruption(_gaussian_noise, (0.02, 0.04, 0.08, 0.12, 0.18), f"deviation, {_SHARE}"),
+        "speckle_noise": Corruption(_speckle_noise, (0.05, 0.1, 0.2, 0.3, 0.45), "deviation, share of each value"),
+        "defocus_blur": Corruption(_defocus_blur, (0.012, 0.02, 0.03, 0.04, 0.05), "radius, share of the shorter side"),
+        "motion_blur": Corruption(_motion_blur, (0.03, 0.05, 0.08, 0.11, 0.15), "length, share of the shorter side"),
+        "brightness_up": Corruption(_brightness, (0.06, 0.12, 0.18, 0.25, 0.35), f"added, {_SHARE}"),
+        "brightness_down": Corruption(_brightness, (-0.06, -0.12, -0.18, -0.25, -0.35), f"added, {_SHARE}"),
+        "contrast_up": Corruption(_contrast, (1.2, 1.4, 1.7, 2.0, 2.5), _FACTOR),
+        "contrast_down": Corruption(_contrast, (0.8, 0.65, 0.5, 0.35, 0.25), _FACTOR),
+        "gamma": Corruption(_gamma, (1.15, 1.3, 1.55, 1.8, 2.2), "exponent, or one over it"),
+        "colour_shift": Corruption(
+            _colour_shift, (0.05, 0.1, 0.16, 0.23, 0.3), "share that a channel gains or loses at most", colour=True
+        ),
+        "dark_corners": Corruption(_dark_corners, (0.2, 0.4, 0.6, 0.8, 1.0), "share of light lost in the very corners"),
+        "occlusion": Corruption(_occlusion, (0.02, 0.04, 0.08, 0.12, 0.18), "share of the area"),
     }
 )
-"""By name; the strengths are JPEG's quality, degrees, factors, deviations and shares of the range, or of a side."""

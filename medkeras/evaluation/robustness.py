@@ -139,6 +139,15 @@ def table(found: Robustness) -> str:
     )
 
 
+def spoken(corruption: str) -> str:
+    """Returns the name of a corruption as people write it.
+
+    >>> spoken("motion_blur"), spoken("jpeg")
+    ('motion blur', 'JPEG')
+    """
+    return corruption.replace("_", " ").replace("jpeg", "JPEG")
+
+
 def _conditions(models: Mapping[str, Mapping[Condition, tables.Predictions]]) -> list[Condition]:
     """Returns the conditions, `CLEAN` first and each corruption's severities together."""
     if not models:
@@ -230,7 +239,7 @@ def _percentiles(drawn: np.ndarray) -> Mapping[str, float | None]:
 
 
 def _cells(found: Robustness, row: Row) -> list[str]:
-    cells = [_plain(row.corruption.replace("_", " ")), str(row.severity) if row.severity else ""]
+    cells = [_plain(spoken(row.corruption)), str(row.severity) if row.severity else ""]
     for metric in METRICS:
         cells += [_cell(row.models[name][metric]) for name in found.models]
         cells += [_cell(row.differences[name][metric], sign="+") for name in found.models[1:]]
@@ -241,7 +250,8 @@ def _cell(entry: Mapping[str, float | None], sign: str = "") -> str:
     value, low, high = (entry[key] for key in ("value", "low", "high"))
     if value is None:
         return "undefined"
-    return f"{value:{sign}.3f}" + ("" if low is None or high is None else f" [{low:{sign}.3f}, {high:{sign}.3f}]")
+    limits = "" if low is None or high is None else f" [{low:{sign}z.3f}, {high:{sign}z.3f}]"
+    return f"{value:{sign}z.3f}{limits}"
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,8 @@ _WIDTH, _HEIGHT = 2.05, 1.3
 _ACROSS, _DOWN = 0.22, 0.5
 _LEFT, _BOTTOM, _ROW = 0.66, 0.62, 0.2
 _MARKERS = "osD^v"
-_DODGE = 0.09
+_DASHES = ("-", (0, (3, 1.4)))
+_DODGE = 0.13
 
 
 def draw(found: robustness.Robustness, metric: str = "accuracy") -> mpl_figure.Figure:
@@ -57,8 +58,10 @@ def _panel(ax: mpl_axes.Axes, found: robustness.Robustness, corruption: str, met
         x = np.array([row.severity + shift for row in shown])
         color, marker = figures.SERIES[place % len(figures.SERIES)], _MARKERS[place % len(_MARKERS)]
         ax.vlines(x, low, high, color=color, lw=1.2, alpha=0.45)
-        ax.plot(x, values, color=color, marker=marker, lw=1.5, ms=3.8, label=figures.shortened(name, 60))
-    title = _capital(corruption.replace("_", " "))
+        # Lines of models that answer alike lie on each other: of every second one the first shows through.
+        dashes = _DASHES[place % len(_DASHES)]
+        ax.plot(x, values, color=color, ls=dashes, marker=marker, lw=1.5, ms=3.8, label=figures.shortened(name, 60))
+    title = _capital(robustness.spoken(corruption))
     ax.set_title(figures.shortened(title, 24), loc="left", color=figures.INK, size=figures.FONT, weight="bold")
 
 
