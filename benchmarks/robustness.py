@@ -27,7 +27,7 @@ from medkeras.data import cases, pipeline, prepare, schemes, store
 from medkeras.edge import corruptions, lite, metadata
 from medkeras.evaluation import figures, predictions, robustness, robustness_figures
 from medkeras.tasks import classification
-from medkeras.workflows import opening
+from medkeras.workflows import fitting, opening
 
 AT_ONCE = 32
 
@@ -122,8 +122,12 @@ def pictures(model: Model, options: argparse.Namespace) -> tuple[Sequence[cases.
     """Returns the cases, and their pictures `[N, H, W, C]` on the model's canvas."""
     settings = dataclasses.replace(config.Config().data, source=options.data, cache="memory")
     given = model.described.viewing(settings) if model.described else settings
-    case_set = schemes.read(given, seed=options.seed, key=None)
-    test = case_set.of_split("test") or case_set.cases
+    trained = model.described.card.training["settings"] if model.described else {}
+    case_set = schemes.read(given, seed=trained.get("seed", options.seed), key=None)
+    test = case_set.of_split("test")
+    if not test:
+        print("The data hold no test split: these are all cases, and those that trained a model may be among them.")
+        test = case_set.cases
     if 0 < options.limit < len(test):
         drawn = np.random.default_rng(options.seed).permutation(len(test))[: options.limit]
         test = tuple(test[row] for row in np.sort(drawn).tolist())
@@ -131,6 +135,8 @@ def pictures(model: Model, options: argparse.Namespace) -> tuple[Sequence[cases.
     chosen = dataclasses.replace(chosen, classes=model.task.classes)
     with tempfile.TemporaryDirectory() as folder:
         data = prepare.prepare(chosen, given, canvas=model.canvas, folder=pathlib.Path(folder), track=plainly)
+        if model.described:
+            fitting.refuse_other_data(model.described, options.data, data)
         kept = data.stores["test"]
         batches = pipeline.some(kept, np.arange(len(kept.cases)), batch_size=AT_ONCE).as_numpy_iterator()
         return kept.cases, np.concatenate([batch["image"][batch["weight"] > 0] for batch in batches])
