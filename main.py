@@ -44,6 +44,9 @@ flags.DEFINE_string("format", None, "export: tflite or onnx, a file for a device
 flags.DEFINE_string("quantize", None, f"export: of a file for a device: {', '.join(commands.QUANTIZE)}")
 flags.DEFINE_bool("bundle", False, "export: the file with what a device needs to run it, a folder or a .zip")
 flags.DEFINE_bool("force", False, "export: write a file for a device that the gate refuses; its card says so")
+flags.DEFINE_float(
+    "seconds", None, "benchmark: for which each model is asked one picture at a time, with each number of threads", 0.1
+)
 flags.DEFINE_string("workdir", None, "train, compare, crossval: folder of the runs; runs by default")
 flags.DEFINE_string("heatmaps", None, "predict: folder for pictures of the evidence")
 flags.DEFINE_bool("strict", False, "audit: exit code 1 when something would invalidate a test result")

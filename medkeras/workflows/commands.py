@@ -37,6 +37,7 @@ EVALUATED = (
 )
 PREDICTED = ("data.units",)
 CONVERTED = ("edge.", "data.on_error", "data.max_errors", "data.cache", "evaluation.resamples")
+BENCHMARKED = ("data.on_error", "data.max_errors", "data.cache", "data.leakage", "data.labels", "data.units")
 QUANTIZE = forms.QUANTIZE
 # Name to type and help: TensorFlow Serving's own flags, and ours.
 SERVER_FLAGS = {
@@ -144,14 +145,22 @@ def benchmark(door: Door) -> dict[str, Any]:
         raise errors.ConfigError(
             f"Of a benchmark without --data nothing can be set. Received: --set {door.flags.set[0]}"
         )
+    _refuse_settings(door, BENCHMARKED)
     settings = door.settings() if door.flags.data else None
     output = front.required(door.flags, "output")
-    done = door.public("benchmark")(door.flags.model, settings, output=output, key=door.flags.key)
+    done = door.public("benchmark")(
+        door.flags.model, settings, output=output, seconds=door.flags.seconds or 10.0, key=door.flags.key
+    )
     front.show("\n".join((*done.sentences, f"\nreport  {done.folder / 'benchmark.html'}")))
     for sentence in done.failed:
         front.complain(sentence)
     exit_code = errors.UserError.exit_code if done.failed else 0
-    return {"output": str(done.folder), "models": done.result["models"], "exit_code": exit_code}
+    return {
+        "output": str(done.folder),
+        "models": done.result["models"],
+        "failed": done.result["failed"],
+        "exit_code": exit_code,
+    }
 
 
 def deploy(door: Door) -> dict[str, Any]:

@@ -158,6 +158,7 @@ def _facts(opened: opening.Opened, form: forms.Form) -> dict[str, Any]:
         "size": list(form.size),
         "value_range": list(card.input["value_range"]),
         "units": card.input["units"],
+        "resize": opened.canvas.mode,
         "fingerprint": card.training["fingerprint"],
         "medkeras": version.VERSION,
         "limits": list(card.limits),
