@@ -21,6 +21,7 @@ _MARKERS = dict(zip(RUNTIMES, "osD", strict=True))
 _ROW = 0.36
 _LETTER = 0.068
 _LINE = 0.17
+_POINT = 0.06
 _LONGEST = 44
 
 
@@ -104,11 +105,16 @@ def _across(values: Iterable[float]) -> tuple[float, float]:
 def _name(ax: mpl_axes.Axes, models: Mapping[str, Mapping[str, Any]], width: float, height: float) -> None:
     """Writes each name beside its point, at the first height at which no name stands yet."""
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
-    taken: list[tuple[float, float, float]] = []
-    for name in sorted(models, key=lambda name: models[name]["accuracy"]["value"], reverse=True):
+    places = {
+        name: (
+            width * math.log(entry["latency_ms"]["median"] / left) / math.log(right / left),
+            height * (entry["accuracy"]["value"] - low) / (high - low),
+        )
+        for name, entry in models.items()
+    }
+    taken = [(x - _POINT, x + _POINT, y) for x, y in places.values()]
+    for name, (x, y) in sorted(places.items(), key=lambda item: -item[1][1]):
         entry = models[name]
-        x = width * math.log(entry["latency_ms"]["median"] / left) / math.log(right / left)
-        y = height * (entry["accuracy"]["value"] - low) / (high - low)
         long = _LETTER * len(_shown(name))
         before = x + 0.12 + long > width
         start = x - 0.12 - long if before else x + 0.12

@@ -14,7 +14,13 @@ UNSTEADY = 1.25
 """A model whose slowest round took so many times its fastest was not measured on a quiet machine."""
 
 _KIB = 1024.0
-_STYLE = ".per td, .per th { padding-right: 14px; }"
+_MANY = 4
+_FEW = 100
+_STYLE = """
+.per td, .per th { padding-right: 14px; }
+@media screen and (max-width: 480px) { .stack figure { overflow-x: auto; }
+  .stack figure svg { max-width: none; zoom: 0.7; margin: 10px 0 0; } }
+"""
 
 
 def write(path: str | os.PathLike[str], result: Result) -> None:
@@ -37,8 +43,8 @@ def render(result: Result) -> str:
 
 
 def sentences(result: Result) -> list[str]:
-    """Returns what was found, in words: who is fastest, who is most accurate, and what could not be measured."""
-    return [*_speed(result), *_accuracy(result), *(each["reason"] for each in result["failed"])]
+    """Returns what was found, in words: who is fastest, and who is most accurate."""
+    return [*_speed(result), *_accuracy(result)]
 
 
 def notes(result: Result) -> list[str]:
@@ -51,8 +57,10 @@ def notes(result: Result) -> list[str]:
         f"{UNSTEADY:g} times that of the fastest for {', '.join(shaken)}. The models took turns, so that all of them "
         "met the same disturbances; on a quiet machine the times are shorter."
     )
+    few = [name for name, entry in result["models"].items() if entry["latency_ms"]["calls"] < _FEW]
+    seldom = f"Of fewer than {_FEW} calls the p99 is the slowest one, or nearly: {', '.join(few)}."
     failed = [f"Not measured: {each['reason']}" for each in result["failed"]]
-    return [*failed, *([unsteady] if shaken else []), *result["notes"]]
+    return [*failed, *([unsteady] if shaken else []), *([seldom] if few else []), *result["notes"]]
 
 
 def _speed(result: Result) -> Iterator[str]:
@@ -66,7 +74,10 @@ def _speed(result: Result) -> Iterator[str]:
         f"{edge_figures.milliseconds(latency['median'])}, the median of {latency['calls']:,} calls, and in "
         f"{edge_figures.milliseconds(latency['p95'])} or less in 95 of 100."
     )
-    others = [f"{_times(models[name], best)} times as fast as {name}" for name in order[1:]]
+    compared = [
+        name for name in order[1:] if len(order) <= _MANY or name == order[1] or models[name]["runtime"] == "tensorflow"
+    ]
+    others = [f"{_times(models[name], best)} times as fast as {name}" for name in compared]
     if others:
         yield f"It is {_listed(others)}."
 
@@ -76,9 +87,10 @@ def _accuracy(result: Result) -> Iterator[str]:
     if judged:
         best = max(judged, key=lambda name: judged[name]["accuracy"]["value"])
         accuracy = judged[best]["accuracy"]
+        who = f"The most accurate of {len(judged)} is {best}" if len(judged) > 1 else f"The accuracy of {best} is known"
         yield (
-            f"The most accurate on {accuracy['n']:,} test images is {best}: {markup.number(accuracy['value'])} "
-            f"(95% interval {markup.limits(accuracy)})."
+            f"{who}: {markup.number(accuracy['value'])} (95% interval {markup.limits(accuracy)}) on {accuracy['n']:,} "
+            "test images."
         )
 
 

@@ -59,8 +59,9 @@ def judge(
 ) -> Judged:
     """Asks every model for every test case.
 
-    The cases are the data's test split; of data without one, all cases but those that a SavedModel among the models
-    has seen in its training, and the others of their patients.
+    The cases are the data's test split; of data without one, all cases. Those that a SavedModel among the models has
+    seen in its training, and the others of their patients, are left out where there is no test split, or where
+    `data.leakage` is `drop`; else they are warned of.
 
     Args:
         subjects: The models; what the classes of a file are, it says itself.
@@ -78,7 +79,7 @@ def judge(
         _refuse_other_classes(each, case_set)
     with tempfile.TemporaryDirectory() as folder:
         prepared = _Prepared(settings, folder)
-        case_set, told = _unseen(case_set, given, asked, prepared)
+        case_set, told = _unseen(case_set, asked, prepared, given=given, drop=settings.data.leakage == "drop")
         accuracy = {}
         for each in sorted(asked, key=lambda one: str(one.canvas)):
             data = prepared.of(case_set, each)
@@ -86,7 +87,7 @@ def judge(
                 accuracy[each.subject.title] = _accuracy(each, data)
             except errors.ModelError as error:
                 faults[each.subject.title] = str(error)
-    split = "the test split" if given else "all cases that no SavedModel here has seen"
+    split = "the test split" if given else "all cases but those that a SavedModel here has seen"
     words = f"{split}: {len(case_set.cases):,} images"
     return Judged(accuracy, faults, (*notes, *told), {"source": settings.data.source, "cases": words})
 
@@ -214,7 +215,7 @@ class _Prepared:
 
 
 def _unseen(
-    case_set: cases.CaseSet, given: bool, asked: Sequence[_Asked], prepared: _Prepared
+    case_set: cases.CaseSet, asked: Sequence[_Asked], prepared: _Prepared, *, given: bool, drop: bool
 ) -> tuple[cases.CaseSet, list[str]]:
     """Returns the cases that count, and what is to be said of those that models have seen.
 
@@ -229,7 +230,7 @@ def _unseen(
             continue
         known = seen.read(each.described.folder)
         data = prepared.of(case_set, each)
-        if given:
+        if given and not drop:
             warning = known.overlap(data.digests["test"]).warning
             notes += [f"{each.subject.title}: {warning}"] if warning else []
             continue
@@ -239,6 +240,8 @@ def _unseen(
                 f"An accuracy needs a case that the model has not seen. Received: {len(case_set.cases):,} cases, all "
                 f"of which {each.subject.title} was trained on"
             )
+        if len(kept) < len(case_set.cases):
+            notes.append(f"{each.subject.title} has seen {len(case_set.cases) - len(kept):,} cases: they do not count.")
         case_set = case_set.replace_cases(kept)
     return case_set, notes
 
