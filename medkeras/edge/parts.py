@@ -44,8 +44,8 @@ class Part:
         self._last = [model.output_names[0] for model in models]
         self._held = tf.Module()
         self._held.variables_held = [variable.value for model in models for variable in model.variables]
-        self._held.function = tf.function(function)
-        self._concrete = self._held.function.get_concrete_function(**inputs)
+        # The function is not held: TensorFlow would trace it once more to save it.
+        self._concrete = tf.function(function, autograph=False).get_concrete_function(**inputs)
 
     def floating(self) -> bytes:
         """Returns the part as it is, in float32."""
