@@ -80,12 +80,12 @@ def model(root, trained) -> pathlib.Path:
 MISTAKES = {
     "no mode": (
         [],
-        "A mode is needed, such as --mode=train. Known: audit, compare, crossval, deidentify, deploy, evaluate, "
+        "A mode is needed, such as --mode=train. Known: audit, benchmark, compare, crossval, deidentify, deploy, evaluate, "
         "export, predict, serve, train. Received: none",
     ),
     "unknown mode": (
         ["--mode=trian"],
-        "Unknown mode; did you mean 'train'? Known: audit, compare, crossval, deidentify, deploy, evaluate, export, "
+        "Unknown mode; did you mean 'train'? Known: audit, benchmark, compare, crossval, deidentify, deploy, evaluate, export, "
         "predict, serve, train. Received: 'trian'",
     ),
     "unknown flag": (["--mode=train", "--modle=x"], "Unknown command line flag 'modle'. Did you mean: mode, model, "),
@@ -112,7 +112,7 @@ MISTAKES = {
     ),
     "a flag of another mode": (
         ["--mode=train", "--model=x"],
-        "--model belongs to compare, deploy, evaluate, export, predict and serve. Received: --mode=train",
+        "--model belongs to benchmark, compare, deploy, evaluate, export, predict and serve. Received: --mode=train",
     ),
 }
 
