@@ -67,8 +67,8 @@ def logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return model(images)["logits"].numpy()
 
 
-def int8_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """What LiteRT answers after an ordinary conversion of the network up to its embedding."""
+def converted(model: keras.Model, images: np.ndarray) -> interpreter.Interpreter:
+    """An ordinary int8 conversion of the network up to its embedding."""
     body = keras.Model(model.input, model.get_layer("embedding").output)
     held = tf.Module()
     held.variables_held = [variable.value for variable in body.variables]
@@ -77,7 +77,12 @@ def int8_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], held)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([image[None]] for image in images)
-    runner = interpreter.Interpreter(model_content=converter.convert(), num_threads=1)
+    return interpreter.Interpreter(model_content=converter.convert(), num_threads=1)
+
+
+def int8_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """What LiteRT answers after the conversion."""
+    runner = converted(model, images)
     runner.allocate_tensors()
     (given,), (answer,) = runner.get_input_details(), runner.get_output_details()
     found = []
@@ -140,11 +145,26 @@ def test_without_rounding_the_network_is_itself_and_with_it_nearly(images) -> No
 @pytest.mark.parametrize("ratio", [1.0, 100.0])
 def test_simulated_int8_errs_as_litert_does(images, ratio) -> None:
     model = network(ratio)
-    exact, converted = logits(model, images), int8_logits(model, images)
+    exact, real = logits(model, images), int8_logits(model, images)
     found = simulated.simulate(model)
     found.calibrate(images)
-    assert gap(found.logits(images).numpy(), exact) == pytest.approx(gap(converted, exact), rel=0.5)
-    assert gap(found.logits(images).numpy(), converted) < 0.02
+    assert gap(found.logits(images).numpy(), exact) == pytest.approx(gap(real, exact), rel=0.5)
+    assert gap(found.logits(images).numpy(), real) < 0.02
+
+
+def test_tensors_and_kernels_have_the_scales_that_the_converter_gives_them(images) -> None:
+    model = network()
+    found = simulated.simulate(model)
+    found.calibrate(images)
+    details = converted(model, images).get_tensor_details()
+    scales = [detail["quantization_parameters"]["scales"] for detail in details if detail["dtype"] == np.int8]
+    steps = [float(point.rounding.high - point.rounding.low) / 255 for point in found.points if point.owner]
+    image_last = sorted({float(each[0]) for each in scales if len(each) == 1})
+    np.testing.assert_allclose(image_last[:-1], sorted(steps), rtol=1e-5)
+    norm, kernel = model.get_layer("first_bn"), model.get_layer(PLANTED).kernel.numpy()
+    folded = kernel * (norm.gamma.numpy() / np.sqrt(norm.moving_variance.numpy() + norm.epsilon))
+    largest = np.abs(folded).max((0, 1, 2)) / 127
+    assert any(len(each) == 8 and np.allclose(each, largest, rtol=1e-5) for each in scales)
 
 
 def test_normalisation_and_relu_belong_to_the_layer_before(images) -> None:
