@@ -115,7 +115,7 @@ def stratified(names: Sequence[str], count: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     order = random.permutation(len(names))
     turns: dict[str, int] = {}
-    ranked = []
+    ranked: list[tuple[int, int, int]] = []
     for position in order.tolist():
         turn = turns[names[position]] = turns.get(names[position], 0) + 1
         ranked.append((turn, len(ranked), position))
