@@ -80,13 +80,13 @@ def model(root, trained) -> pathlib.Path:
 MISTAKES = {
     "no mode": (
         [],
-        "A mode is needed, such as --mode=train. Known: audit, benchmark, compare, crossval, deidentify, deploy, evaluate, "
-        "export, predict, serve, train. Received: none",
+        "A mode is needed, such as --mode=train. Known: audit, benchmark, compare, crossval, deidentify, deploy, "
+        "evaluate, export, predict, serve, train. Received: none",
     ),
     "unknown mode": (
         ["--mode=trian"],
-        "Unknown mode; did you mean 'train'? Known: audit, benchmark, compare, crossval, deidentify, deploy, evaluate, export, "
-        "predict, serve, train. Received: 'trian'",
+        "Unknown mode; did you mean 'train'? Known: audit, benchmark, compare, crossval, deidentify, deploy, evaluate, "
+        "export, predict, serve, train. Received: 'trian'",
     ),
     "unknown flag": (["--mode=train", "--modle=x"], "Unknown command line flag 'modle'. Did you mean: mode, model, "),
     "no flag": (["--mode=train", "phantom"], "Every argument is a flag, --name=value. Received: 'phantom'"),

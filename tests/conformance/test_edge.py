@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ OUTPUTS = ("probabilities", "prediction_set", "abstain", "familiarity")
 # out until they differ: a step of int8 goes with them.
 FAR = {"none": 1e-4, "float16": 3e-2, "dynamic": 0.4, "int16x8": 0.3, "int8": 0.4}
 PAIRS = [(how, name) for how in forms.QUANTIZE for name in table.SHAPES]
+# All of them take an hour: the rest is for whoever changes the conversion, MEDKERAS_EVERY_FORM=1.
+EVERY = bool(os.environ.get("MEDKERAS_EVERY_FORM"))
 QUICK = {
     *(("none", name) for name in table.QUICK),
     *((how, name) for how in forms.QUANTIZE for name in ("cnn", "resnet_small")),
@@ -32,7 +35,8 @@ def assured(name: str):
 
 
 def marked(pair: tuple[str, str]):
-    marks = [] if pair in QUICK else [pytest.mark.slow]
+    rest = pytest.mark.skipif(not EVERY, reason="one of 47 that take an hour together: MEDKERAS_EVERY_FORM=1")
+    marks = [] if pair in QUICK else [pytest.mark.slow, rest]
     if pair in BROKEN:
         marks.append(pytest.mark.xfail(reason=BROKEN[pair], strict=True))
     return pytest.param(*pair, marks=marks, id="-".join(pair))
