@@ -15,10 +15,12 @@ from medkeras.evaluation import equivalence, predictions
 from medkeras.preprocessing import canvas as canvas_layers
 from medkeras.workflows import device_cases, opening, passing, terminal
 
-RANKED = 64
+RANKED = 16
 """Pictures by which layers are ranked."""
 KEPT_SHARE = 0.1
 """Share of the layers that stay in float32, those that lose most."""
+KEPT_LEAST = 2
+"""A tensor that int8 cannot hold is held against the layer that gives it and the one that takes it."""
 LEARNING_RATE = 1e-5
 BATCH = 32
 
@@ -98,7 +100,7 @@ class Bench:
         if self._form.quantize != "int8":
             return
         ranked = sensitive.rank(self._network, self._on_canvas(self._representative[:RANKED]))
-        worst = tuple(name for name, _ in ranked[: max(1, round(KEPT_SHARE * len(ranked)))])
+        worst = tuple(name for name, _ in ranked[: max(KEPT_LEAST, round(KEPT_SHARE * len(ranked)))])
         yield self.judged("int8 but for the layers that lose most", self._network, kept_float=worst)
         if self._settings.edge.finetune_epochs:
             tuned = self._finetuned()
