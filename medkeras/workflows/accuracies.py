@@ -12,7 +12,7 @@ import numpy as np
 
 from medkeras import config, errors
 from medkeras.data import cases, prepare, schemes, store
-from medkeras.edge import machine, metadata, timing, timing_process
+from medkeras.edge import machine, metadata, onnx, timing, timing_process
 from medkeras.evaluation import intervals, predictions
 from medkeras.export import card
 from medkeras.tasks import classification
@@ -140,7 +140,7 @@ def _described(subject: timing.Subject) -> opening.Described | None:
     finally:
         process.end()
     try:
-        facts = metadata.read(subject.path.read_bytes())
+        facts = (onnx if subject.runtime == "onnx" else metadata).read(subject.path.read_bytes())
     except errors.ModelError:
         return None
     return _by_facts(subject, facts, given) if "classes" in facts else None

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from medkeras import config, errors
-from medkeras.edge import aware, forms, lite, sensitive
+from medkeras.edge import aware, forms, sensitive
 from medkeras.evaluation import equivalence, predictions
 from medkeras.preprocessing import canvas as canvas_layers
-from medkeras.workflows import device_cases, opening, passing, terminal
+from medkeras.workflows import device_cases, formats, opening, passing, terminal
 
 RANKED = 16
 """Pictures by which layers are ranked."""
@@ -70,6 +70,8 @@ class Bench:
         cases: What the conversion goes by.
         form: What the device wants.
         settings: Share of cases, margin and epochs.
+        format: Of the file.
+        facts: What the file says of itself.
     """
 
     def __init__(
@@ -79,12 +81,17 @@ class Bench:
         cases: device_cases.DeviceCases,
         form: forms.Form,
         settings: config.Config,
+        *,
+        format: formats.Format,
+        facts: Mapping[str, Any],
     ) -> None:
         self._opened = opened
         self._network = network
         self._cases = cases
         self._form = form
         self._settings = settings
+        self._format = format
+        self._facts = facts
         self._seed = opened.card.training["settings"]["seed"]
         self._representative = cases.training.drawn(settings.edge.calibration, self._seed).astype(form.dtype)
         self._before = self._table(opened.served.predict)
@@ -110,20 +117,21 @@ class Bench:
     def judged(self, method: str, network: keras.Model, *, kept_float: tuple[str, ...] = ()) -> Attempt:
         """Converts a network and judges the file's answers beside the SavedModel's."""
         opened = self._opened
-        converted = lite.convert(
+        converted = self._format.convert(
             network,
             opened.task.outputs,
             opened.canvas,
             self._form,
-            representative=self._representative if self._form.quantize in lite.MEASURED else None,
+            facts=self._facts,
+            representative=self._representative,
             kept_float=kept_float,
         )
         return Attempt(
             method, converted.content, converted.operators, converted.kept_float,
-            self.verdict(lite.Runner(converted.content)),
+            self.verdict(self._format.runner(converted.content)),
         )  # fmt: skip
 
-    def verdict(self, runner: Any) -> equivalence.Verdict:
+    def verdict(self, runner: formats.Runner) -> equivalence.Verdict:
         """Judges whatever answers for arrays of pictures."""
         asked = {
             "fitted": self._opened.card.fitted,

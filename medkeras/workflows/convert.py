@@ -17,10 +17,10 @@ import numpy as np
 from medkeras import config, errors, version
 from medkeras.data import store
 from medkeras.edge import bundle as bundles
-from medkeras.edge import forms, kernels, lite, metadata
+from medkeras.edge import forms, kernels, lite
 from medkeras.evaluation import equivalence
 from medkeras.export import versions
-from medkeras.workflows import attempts, device_cases, export, opening, publishing, terminal
+from medkeras.workflows import attempts, device_cases, export, formats, opening, publishing, terminal
 
 CARD_SUFFIX = ".card.json"
 BUNDLED = 10
@@ -32,7 +32,6 @@ MOST_DRAWN = 100
 TOLERANCES = {"none": 1e-4, "float16": 2e-3, "dynamic": 0.05, "int8": 0.05, "int16x8": 0.01}
 """How far a device's answers may lie from this machine's: other processors round int8 sums otherwise."""
 _BLENDS = f"Each picture in `cases/` is the mean of {BLENDED} training pictures of one class: it shows no patient."
-_FORMAT = "tflite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ def convert(
     Args:
         model: Folder of a version, or of a model: then its newest version.
         output: The file to write, its card `OUTPUT.card.json` beside it; with `bundle` a new folder, or a `.zip`.
-        format: A name of `FORMATS`.
+        format: A name of `formats.FORMATS`.
         quantize: A name of `forms.QUANTIZE`.
         settings: `edge.*`, and how data are read.
         data: Where the model's own data are now, `SCHEME:PLACE`; empty: where they were at its training.
@@ -82,6 +81,7 @@ def convert(
         UserError: The model, its data or the settings cannot be used, or the output exists.
     """
     chosen = settings or config.Config()
+    made = _format(format, quantize, bundle=bundle)
     final = _free(pathlib.Path(output).absolute(), bundle=bundle)
     opened = opening.open_model(model)
     network = export.load_keras(opened.folder / publishing.KERAS_FILE)
@@ -91,13 +91,14 @@ def convert(
         found = device_cases.read(opened, chosen, source=data, canvas=canvas, folder=pathlib.Path(folder), key=key)
         for note in found.notes:
             terminal.say(f"Note: {note}")
-        bench = attempts.Bench(opened, network, found, form, chosen)
+        facts = _facts(opened, form)
+        bench = attempts.Bench(opened, network, found, form, chosen, format=made, facts=facts)
         tried, kept = _best(bench, chosen.edge.margin / 2)
-        card = _card(opened, form, kept, tried, bench, notes=found.notes, forced=force)
+        card = {"format": format, **facts} | _card(opened, form, kept, tried, bench, notes=found.notes, forced=force)
         table = equivalence.table(kept.verdict)
         if not (kept.verdict.accepted or force):
             return Converted(None, card, table)
-        content = metadata.embed(kept.content, _facts(opened, form))
+        content = made.described(kept.content, facts)
         card = card | {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
         if bundle:
             images = _blends(found.training, content, form, opened.card.training["settings"]["seed"])
@@ -118,6 +119,17 @@ def _free(path: pathlib.Path, *, bundle: bool) -> pathlib.Path:
             )
     versions.require_writable(path.parent)
     return path
+
+
+def _format(name: str, quantize: str, *, bundle: bool) -> formats.Format:
+    if name not in formats.FORMATS:
+        raise errors.ConfigError(errors.unknown("format", name, formats.FORMATS))
+    found = formats.FORMATS[name]
+    if quantize not in found.quantize:
+        raise errors.ConfigError(errors.unknown(f"form of files in {name}", quantize, found.quantize))
+    if bundle and not found.bundles:
+        raise errors.ConfigError(f"A bundle is made of a tflite file. Received: {name}")
+    return found
 
 
 def _form(canvas: store.Canvas, edge: config.EdgeConfig, quantize: str) -> forms.Form:
@@ -175,11 +187,9 @@ def _card(
     notes: tuple[str, ...],
     forced: bool,
 ) -> dict[str, Any]:
-    """Returns the card of the file."""
+    """Returns what the card of a file says beside the facts."""
     verdict = kept.verdict.to_json()
     return {
-        "format": _FORMAT,
-        **_facts(opened, form),
         "gate": {
             **verdict,
             "forced": forced and not kept.verdict.accepted,

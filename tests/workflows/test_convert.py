@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from medkeras import config, errors
-from medkeras.edge import lite, metadata
+from medkeras.edge import lite, metadata, onnx
 from medkeras.export import saved_model
 from medkeras.workflows import convert, device_cases, export
 
@@ -190,3 +190,29 @@ def test_drawing_takes_as_many_of_each_class_as_there_are() -> None:
     assert chosen.tolist() == device_cases.stratified(names, 35, seed=0).tolist()
     assert chosen.tolist() != device_cases.stratified(names, 35, seed=1).tolist()
     assert device_cases.stratified(names, 999, seed=0).tolist() == list(range(125))
+
+
+def test_an_onnx_file_answers_as_the_model(model, scans, tmp_path) -> None:
+    pytest.importorskip("tf2onnx", reason="pip install medkeras[onnx]")
+    convert.convert(model, output=tmp_path / "a.onnx", format="onnx", settings=QUICK)
+    card = json.loads((tmp_path / "a.onnx.card.json").read_text())
+    assert (card["format"], card["gate"]["accepted"]) == ("onnx", True)
+    content = (tmp_path / "a.onnx").read_bytes()
+    assert onnx.read(content)["classes"] == ["down", "up"]
+    runner = onnx.Runner(content)
+    images = np.random.default_rng(0).integers(0, 256, (4, *runner.size, 1)).astype(np.uint8)
+    expected = saved_model.Served(model).predict(images)["probabilities"]
+    np.testing.assert_allclose(runner.run(images)["probabilities"], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"format": "pb"}, "Unknown format. Known: onnx, tflite. Received: 'pb'"),
+        ({"format": "onnx", "quantize": "int8"}, "Unknown form of files in onnx. Known: none. Received: 'int8'"),
+        ({"format": "onnx", "bundle": True}, "A bundle is made of a tflite file. Received: onnx"),
+    ],
+)
+def test_forms_that_there_are_not(model, tmp_path, asked, message) -> None:
+    with pytest.raises(errors.ConfigError, match=message):
+        convert.convert(model, output=tmp_path / "a", **asked)
