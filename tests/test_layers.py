@@ -44,7 +44,12 @@ ALLOWED = {
 }
 NUMERICAL_ONLY = {"numpy", "scipy", "sklearn", "matplotlib"}
 # Optional dependencies, each imported where it is needed and named by the error when it is missing.
-INSIDE_FUNCTIONS: set[tuple[str, str]] = {("edge/timing_onnx.py", "onnxruntime")}
+INSIDE_FUNCTIONS: set[tuple[str, str]] = {
+    ("edge/onnx.py", "onnx"),
+    ("edge/onnx.py", "onnxruntime"),
+    ("edge/onnx.py", "tf2onnx"),
+    ("edge/timing_onnx.py", "onnxruntime"),
+}
 # Import name to distribution name, where they differ.
 DISTRIBUTIONS = {
     "PIL": "pillow",

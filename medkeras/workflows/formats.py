@@ -52,7 +52,7 @@ class Format(Protocol):
 
 
 class _TFLite:
-    quantize = forms.QUANTIZE
+    quantize: Sequence[str] = forms.QUANTIZE
     bundles = True
 
     def convert(
@@ -77,7 +77,7 @@ class _TFLite:
 
 
 class _ONNX:
-    quantize = ("none",)
+    quantize: Sequence[str] = ("none",)
     bundles = False
 
     def convert(
