@@ -192,6 +192,7 @@ def _traced(function: Any, form: forms.Form) -> Any:
             import tf2onnx
 
             proto, _ = tf2onnx.convert.from_function(function, input_signature=[image], opset=OPSET)
+            _hold(proto, function.get_concrete_function(image).graph)
         except ImportError:
             raise errors.ModelError(f"Writing an ONNX file needs tf2onnx: {_EXTRA}. Received: it is missing") from None
         except Exception as error:  # the converter raises whatever it meets
@@ -200,6 +201,14 @@ def _traced(function: Any, form: forms.Form) -> Any:
                 f"Received: {type(error).__name__}: {' '.join(str(error).split())}"
             ) from None
     return proto
+
+
+def _hold(proto: Any, traced: Any) -> None:
+    """Makes constants of the inputs that are none: what layers keep in plain tensors, such as a fixed mean."""
+    kept = {inside.name: outside for outside, inside in traced.captures if outside.dtype != tf.resource}
+    for each in [each for each in proto.graph.input if each.name in kept]:
+        proto.graph.initializer.append(_needed_onnx().numpy_helper.from_array(kept[each.name].numpy(), each.name))
+        proto.graph.input.remove(each)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,9 @@ for tool in ("onnx", "tf2onnx", "onnxruntime"):
 
 pytestmark = table.pytestmark
 FACTS = {"name": "table", "classes": []}
+# Of networks that have learned nothing, whose logits are spread out until they differ, and their rounding with them:
+# efficientnet_lite2 compiled by XLA is 4e-4 from itself.
+FAR = dict.fromkeys(table.SHAPES, 1e-4) | {"efficientnet_lite2": 1e-3}
 
 
 @pytest.mark.parametrize(
@@ -26,5 +29,5 @@ def test_a_file_answers_as_the_model_with_the_standards_operators(name) -> None:
     runner = files.Runner(files.convert(edge.assured(name), edge.OUTPUTS, made.canvas, form, facts=FACTS))
     answer = runner.run(made.images)
     assert runner.outputs == edge.OUTPUTS
-    np.testing.assert_allclose(answer["probabilities"], made.probabilities, atol=1e-4)
+    np.testing.assert_allclose(answer["probabilities"], made.probabilities, atol=FAR[name])
     assert np.ptp(answer["probabilities"], axis=0).max() > 0.01

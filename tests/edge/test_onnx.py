@@ -74,6 +74,17 @@ def test_a_file_says_what_it_is() -> None:
     assert dimensions == ["batch"] * (1 + len(OUTPUTS))
 
 
+def test_what_layers_keep_in_plain_tensors_is_no_input() -> None:
+    """A normalisation with a fixed mean holds tensors, not variables."""
+    image = keras.Input((*SIZE, 1), name="image")
+    fixed = keras.layers.Normalization(mean=100.0, variance=400.0)(image)
+    model = keras.Model(image, {"logits": keras.layers.Dense(2)(keras.layers.Flatten()(fixed))})
+    proto = files.convert(model, ("logits",), canvas(), form(), facts=FACTS)
+    assert [each.name for each in onnx.load_model_from_string(proto).graph.input] == ["image"]
+    exact = model(pictures(3).astype(np.float32))["logits"]
+    np.testing.assert_allclose(files.Runner(proto).run(pictures(3))["logits"], exact, atol=1e-4)
+
+
 def test_operators_are_counted_by_name() -> None:
     found = files.operators(converted())
     assert found["Conv"] == 2
