@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -19,6 +20,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from medkeras import errors
 from medkeras.serving import grpc_protocol, options, servable, status
 
+_LOG = logging.getLogger(__name__)
 MOST_MESSAGE = 1024
 _CUT = "...TRUNCATED"
 _PER_PROCESSOR = 4
@@ -120,12 +122,13 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
 
 
 def _told(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
-    """Returns the answer, or ends the call with a status; what goes wrong in us is told without a word of why."""
+    """Returns the answer, or ends the call with a status; of what fails in us the log has the type alone."""
     try:
         return answer()
     except status.StatusError as error:
         context.abort(grpc.StatusCode[error.code.name], cut(error.message))
-    except Exception:
+    except Exception as error:
+        _LOG.error("gRPC call: %s", type(error).__name__)
         context.abort(grpc.StatusCode.INTERNAL, "The server failed")
 
 

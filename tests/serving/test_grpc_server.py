@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -130,9 +131,11 @@ def test_a_long_refusal_is_cut(serve) -> None:
     assert message == f"{('long ' * 1000)[:1024]}...TRUNCATED"
 
 
-def test_a_fault_of_ours_says_nothing_of_itself(serve) -> None:
+def test_a_fault_of_ours_says_nothing_of_itself_but_its_type_to_the_operator(serve, caplog) -> None:
     channel, _ = serve()
     assert refused(lambda: predict(channel, [1.0], "fail")) == ("INTERNAL", "The server failed")
+    (told,) = [record.getMessage() for record in caplog.records if record.name.startswith("medkeras")]
+    assert re.fullmatch(r"gRPC call: \w+", told)
 
 
 @pytest.mark.parametrize("name", ["", "ModelService", "PredictionService"])
