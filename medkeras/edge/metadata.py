@@ -1,6 +1,7 @@
 """What a TFLite file says of itself: our facts as JSON, and the standard's metadata for everybody else's tools.
 
-Reference: `metadata_schema.fbs` of TensorFlow Lite Support, of which the slot numbers of the fields below are taken.
+Reference: `metadata_schema.fbs` of TensorFlow Lite Support, of which the slot numbers of the fields below are taken;
+https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite_support/metadata/metadata_schema.fbs
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from medkeras import errors
@@ -23,7 +25,7 @@ STANDARD = "TFLITE_METADATA"
 LABELS = "labels.txt"
 _IDENTIFIER = b"M001"
 _PARSER = "1.0.0"
-_VALUE_LABELS = 3
+_AXIS_LABELS = 2
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES, _NORMALISATION = 2, 1, 1
 _COLOURS = {1: 2, 3: 1}
 _DESCRIPTIONS = {
@@ -51,7 +53,7 @@ def embed(content: bytes, facts: Mapping[str, Any]) -> bytes:
     ours = json.dumps(facts, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
     for name, data in ((NAME, ours), (STANDARD, _Standard(facts).built(outputs))):
         model.metadata = [*(model.metadata or ()), schema.MetadataT(name=name.encode(), buffer=len(model.buffers))]
-        model.buffers.append(schema.BufferT(data=list(data)))
+        model.buffers.append(schema.BufferT(data=np.frombuffer(data, np.uint8)))
     file = io.BytesIO(flat.pack(model))
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
         # A moment of its own would make every file another.
@@ -138,7 +140,7 @@ class _Standard:
         more = {3: self._content(_FEATURE_PROPERTIES, self._table(0, {}))}
         if name == "probabilities":
             texts = {0: self._text(LABELS), 1: self._text("The classes, one a line.")}
-            more[6] = self._vector([self._table(5, texts, numbers={2: ("Int8", _VALUE_LABELS)})])
+            more[6] = self._vector([self._table(5, texts, numbers={2: ("Int8", _AXIS_LABELS)})])
         return self._tensor(name, _DESCRIPTIONS.get(name, ""), more)
 
     def _tensor(self, name: str, description: str, more: Mapping[int, int]) -> int:

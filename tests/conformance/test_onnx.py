@@ -14,6 +14,7 @@ for tool in ("onnx", "tf2onnx", "onnxruntime"):
     pytest.importorskip(tool, reason="The extra onnx is not installed.")
 
 pytestmark = table.pytestmark
+QUICK = ("cnn", "resnet_small", "efficientnet_lite0")
 FACTS = {"name": "table", "classes": []}
 # Of networks that have learned nothing, whose logits are spread out until they differ, and their rounding with them:
 # efficientnet_lite2 compiled by XLA is 4e-4 from itself.
@@ -21,7 +22,7 @@ FAR = dict.fromkeys(table.SHAPES, 1e-4) | {"efficientnet_lite2": 1e-3}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in table.QUICK else pytest.mark.slow) for name in table.SHAPES]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in table.SHAPES]
 )
 def test_a_file_answers_as_the_model_with_the_standards_operators(name) -> None:
     made = table.make(name)
