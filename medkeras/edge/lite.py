@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from medkeras import errors
 from medkeras.data import store
-from medkeras.edge import cutting, flat, forms, joining, parts, running
+from medkeras.edge import cutting, flat, forms, joining, parts, running, simulated
 from medkeras.preprocessing import canvas as canvas_layers
 
 IMAGE = "image"
@@ -108,7 +108,8 @@ class _Conversion:
 
     def quantised(self, representative: np.ndarray | None, kept_float: Sequence[str]) -> bytes:
         """Returns the file with a quantised network."""
-        pieces = cutting.cut(self._model)
+        # A copy: Keras cannot save a model that was cut.
+        pieces = cutting.cut(simulated.copy(self._model))
         unknown = set(kept_float) - {layer.name for layer in pieces.network.layers}
         if unknown:
             names = [layer.name for layer in pieces.network.layers]

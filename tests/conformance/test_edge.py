@@ -17,6 +17,8 @@ OUTPUTS = ("probabilities", "prediction_set", "abstain", "familiarity")
 # How far probabilities may be from the model's own, on networks that have learned nothing, whose logits are spread
 # out until they differ: a step of int8 goes with them.
 FAR = {"none": 1e-4, "float16": 3e-2, "dynamic": 0.4, "int16x8": 0.3, "int8": 0.4}
+# Eager TensorFlow and XLA differ as far on this network, which has learned nothing.
+ROUNDED = {"efficientnet_lite2": 1e-3}
 PAIRS = [(how, name) for how in forms.QUANTIZE for name in table.SHAPES]
 # All of them take an hour: the rest is for whoever changes the conversion, MEDKERAS_EVERY_FORM=1.
 EVERY = bool(os.environ.get("MEDKERAS_EVERY_FORM"))
@@ -51,4 +53,4 @@ def test_a_file_answers_as_the_model_with_built_in_operators(how, name) -> None:
     answer = lite.Runner(converted.content).run(made.images)
     assert set(answer) == set(OUTPUTS)
     np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1.0, atol=1e-5)
-    np.testing.assert_allclose(answer["probabilities"], made.probabilities, atol=FAR[how])
+    np.testing.assert_allclose(answer["probabilities"], made.probabilities, atol=max(FAR[how], ROUNDED.get(name, 0.0)))

@@ -304,3 +304,15 @@ def test_a_part_with_control_flow_is_refused() -> None:
     model.subgraphs.append(schema.SubGraphT(tensors=[], operators=[]))
     with pytest.raises(errors.ModelError, match="has no control flow. Received: 2 graphs in one"):
         joining.join([flat.pack(model)], image="image", outputs=OUTPUTS)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_model_that_was_converted_can_still_be_saved(tmp_path) -> None:
+    model = network()
+    lite.convert(model, OUTPUTS, canvas(), forms.Form(SIZE, 1, quantize="dynamic"))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    images = pictures(4).astype(np.float32)
+    np.testing.assert_allclose(
+        again(images, training=False)["probabilities"], model(images, training=False)["probabilities"], atol=1e-6
+    )
