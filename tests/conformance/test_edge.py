@@ -36,9 +36,14 @@ def assured(name: str):
     return assurances.assured(table.make(name).model, value_range=(0.0, 255.0))
 
 
+REST = (
+    pytest.mark.slow,
+    pytest.mark.skipif(not EVERY, reason="one of those that take an hour together: MEDKERAS_EVERY_FORM=1"),
+)
+
+
 def marked(pair: tuple[str, str]):
-    rest = pytest.mark.skipif(not EVERY, reason="one of 47 that take an hour together: MEDKERAS_EVERY_FORM=1")
-    marks = [] if pair in QUICK else [pytest.mark.slow, rest]
+    marks = [] if pair in QUICK else [*REST]
     if pair in BROKEN:
         marks.append(pytest.mark.xfail(reason=BROKEN[pair], strict=True))
     return pytest.param(*pair, marks=marks, id="-".join(pair))

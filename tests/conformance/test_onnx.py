@@ -22,7 +22,7 @@ FAR = dict.fromkeys(table.SHAPES, 1e-4) | {"efficientnet_lite2": 1e-3}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in table.SHAPES]
+    "name", [pytest.param(name, marks=() if name in QUICK else edge.REST) for name in table.SHAPES]
 )
 def test_a_file_answers_as_the_model_with_the_standards_operators(name) -> None:
     made = table.make(name)
